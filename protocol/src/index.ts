@@ -1,0 +1,59 @@
+// Everything public of the protocol.
+import { authRoutes } from './auth.ts'
+import { eventRoutes } from './events.ts'
+import { fileRoutes } from './files.ts'
+import { healthRoutes } from './health.ts'
+import { portRoutes } from './ports.ts'
+import { processRoutes } from './processes.ts'
+import { sandboxRoutes } from './sandboxes.ts'
+import { secretRoutes } from './secrets.ts'
+import { terminalRoutes } from './terminals.ts'
+
+export { ApiKey, authRoutes, keyScopes } from './auth.ts'
+export { eventRoutes, Provision, SandboxEvent } from './events.ts'
+export { Exit, exitNumber } from './exit.ts'
+export { Failure, type FailureBody, type FailureCode, type FailureOptions, failureTable, isFailureCode, toFailure } from './failures.ts'
+export { FileEntry, fileRoutes, WatchEvent } from './files.ts'
+export { healthRoutes, LimitSupport, RuntimeProbe } from './health.ts'
+export { PreviewLink, portProxyPaths, portRoutes, portText } from './ports.ts'
+export { ExecRequest, ExecResult, Process, ProcessEvent, processRoutes, StartProcess, signalNames } from './processes.ts'
+export {
+  type Access,
+  type RateTier,
+  type Route,
+  type RouteInput,
+  type RouteOutput,
+  type RouteRequest,
+  routePath,
+  type Stream,
+  singletonPath,
+} from './route.ts'
+export {
+  CreateSandbox,
+  type CreateSandboxInput,
+  EndReason,
+  Environment,
+  ListQuery,
+  Metadata,
+  RuntimeName,
+  runtimeNames,
+  Sandbox,
+  SandboxStatus,
+  sandboxRoutes,
+  sandboxStates,
+} from './sandboxes.ts'
+export { secretRoutes } from './secrets.ts'
+export { OpenTerminal, Terminal, TerminalEvent, TerminalSize, terminalRoutes } from './terminals.ts'
+
+/** Every route of the native API, by subject. */
+export const routes = {
+  health: healthRoutes,
+  auth: authRoutes,
+  sandboxes: sandboxRoutes,
+  processes: processRoutes,
+  terminals: terminalRoutes,
+  files: fileRoutes,
+  ports: portRoutes,
+  secrets: secretRoutes,
+  events: eventRoutes,
+} as const

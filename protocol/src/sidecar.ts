@@ -1,0 +1,78 @@
+/**
+ * What the operator asks of the sidecar inside a sandbox, over the guest channel only (HTTP/1.1 on a unix socket).
+ * Types without schemas: the operator has parsed what its callers sent, and nobody else can reach the socket.
+ *
+ * GET    /health                              SidecarHealth
+ * PUT    /environment                         SidecarEnvironment -> {}          for processes that start later
+ * POST   /exec                                RunRequest -> ExecResult
+ * POST   /processes                           RunRequest -> Process
+ * GET    /processes                           { processes: Process[] }
+ * GET    /processes/{pid}                     Process
+ * GET    /processes/{pid}/events?cursor=N     event stream of ProcessEvent, `id:` is seq; ends after `exit`
+ * POST   /processes/{pid}/stdin?close=true    raw bytes -> { bytes }
+ * POST   /processes/{pid}/signal              { signal } -> { success: true }
+ * DELETE /processes/{pid}                     { deleted: true }
+ * GET    /terminals                           { sessions: Terminal[] }
+ * POST   /terminals                           OpenTerminal -> Terminal
+ * GET    /terminals/{sid}/stream?cursor=N     event stream of TerminalEvent
+ * GET    /terminals/{sid}/socket?cursor=N     WebSocket
+ * PATCH  /terminals/{sid}                     { cols, rows } -> { success: true }
+ * POST   /terminals/{sid}/input               { data } -> { success: true }
+ * DELETE /terminals/{sid}                     { deleted: true, session_id }
+ * GET    /files?path=                         { path, entries: FileEntry[] }
+ * GET    /files/stat?path=                    FileEntry
+ * GET    /files/content?path=                 bytes; Range is honoured
+ * PUT    /files/content?path=&mode=           bytes -> FileEntry
+ * POST   /files/mkdir  /files/move            as in the native API
+ * DELETE /files?path=&recursive=              { deleted }
+ * GET    /files/watch?path=&recursive=        event stream of WatchEvent
+ * GET    /ports                               { listening: number[] }
+ * GET    /ports/{port}/connect                Upgrade: tcp -> 101, then the raw bytes of a connection to 127.0.0.1:{port}
+ *
+ * A failing route answers the status of its code and `{ error, code }`, with the codes of failures.ts.
+ */
+
+/** Number of the sidecar's protocol; raised when a route changes. The operator speaks the lower one of both. */
+export const sidecarGeneration = 1
+
+/** The sandbox user. */
+export const sandboxUser = { uid: 1000, gid: 1000, name: 'agent', home: '/home/agent', workspace: '/home/agent/workspace' } as const
+
+/** Where things stand inside a sandbox. */
+export const sidecarPaths = {
+  /** Read-only: `node`, `sidecar.mjs`, `pty.node`. */
+  program: '/opt/atoll',
+  /** Guest channel directory, only for the sidecar: it listens on `sidecar.sock` in it. */
+  channel: '/run/atoll',
+  socketName: 'sidecar.sock',
+  /** The sidecar's own disk (process and terminal logs), only for the sidecar. */
+  state: '/var/lib/atoll',
+  /** A memory file system for the user's secrets, one file each. */
+  secrets: '/run/secrets',
+} as const
+
+export interface SidecarHealth {
+  readonly status: 'ok'
+  readonly generation: number
+  readonly version: string
+  readonly uptime_ms: number
+  readonly processes: number
+  readonly terminals: number
+  readonly features: readonly string[]
+}
+
+/** Replaces what the sandbox's processes get: `env` in the environment, `secrets` there too and as files. */
+export interface SidecarEnvironment {
+  readonly env: Readonly<Record<string, string>>
+  readonly secrets: Readonly<Record<string, string>>
+}
+
+export interface RunRequest {
+  readonly command?: string | undefined
+  readonly argv?: readonly string[] | undefined
+  readonly cwd?: string | undefined
+  readonly env?: Readonly<Record<string, string>> | undefined
+  /** exec: text for standard input. processes: whether it stays open. */
+  readonly stdin?: string | undefined
+  readonly timeout_ms?: number | undefined
+}
