@@ -34,12 +34,6 @@ export interface Observed {
   readonly socketPath: string
 }
 
-/** How a sandbox's own processes ended it, when nobody asked for it. */
-export interface Gone {
-  readonly id: string
-  readonly reason: 'oom' | 'exited'
-}
-
 export type LimitName = 'memory' | 'cpu' | 'pids' | 'disk'
 
 /** What a probe saw on this machine. A limit is true when it holds, else the reason why it cannot. */
