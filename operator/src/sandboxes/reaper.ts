@@ -1,0 +1,42 @@
+// Stops idle sandboxes and ends those that outlived their lifetime.
+import type { Logger } from 'pino'
+import type { Activity } from './activity.ts'
+import type { Guests } from './guests.ts'
+import type { Lifecycle } from './lifecycle.ts'
+import type { SandboxRecord } from './sandbox.ts'
+import type { Store } from './store.ts'
+
+export interface ReaperParts {
+  readonly store: Store
+  readonly lifecycle: Lifecycle
+  readonly activity: Activity
+  readonly guests: Guests
+  readonly now: () => number
+  readonly log: Logger
+}
+
+/** One round. Resolves with how many were stopped and removed. */
+export async function reap(parts: ReaperParts): Promise<{ idle: number; lifetime: number }> {
+  const done = { idle: 0, lifetime: 0 }
+  for (const sandbox of await parts.store.list({ states: ['running', 'stopped'] })) {
+    try {
+      if (parts.now() - sandbox.createdAt > sandbox.maxLifetimeSeconds * 1000) {
+        await parts.lifecycle.remove(sandbox, { reason: 'lifetime' })
+        done.lifetime += 1
+      } else if (sandbox.state === 'running' && (await isIdle(parts, sandbox))) {
+        await parts.lifecycle.stop(sandbox, 'idle')
+        done.idle += 1
+      }
+    } catch (error) {
+      parts.log.warn({ sandboxId: sandbox.id, err: error }, 'sandbox could not be reaped')
+    }
+  }
+  return done
+}
+
+/** Idle: nobody used it for its idle timeout, no stream is open, and no process started through the API still runs. */
+async function isIdle({ activity, guests, now }: ReaperParts, sandbox: SandboxRecord): Promise<boolean> {
+  if (now() - sandbox.lastActivityAt <= sandbox.idleTimeoutSeconds * 1000 || activity.isHeld(sandbox.id)) return false
+  const health = await guests.of(sandbox).ready(1000, AbortSignal.timeout(5000))
+  return health.processes === 0
+}

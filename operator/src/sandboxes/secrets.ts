@@ -1,0 +1,63 @@
+// A sandbox's environment and secrets: sealed in the store, pushed into the running sandbox, never in an image, label or log.
+import { Environment, Failure } from '@atoll/protocol'
+import type { SidecarEnvironment } from '@atoll/protocol/sidecar'
+import type { Guests } from './guests.ts'
+import type { Locks } from './locks.ts'
+import type { SandboxRecord } from './sandbox.ts'
+import type { Store } from './store.ts'
+
+/** Authenticated encryption; `context` says what a text is and of what, and must be the same when it is opened. */
+export interface Seal {
+  seal(text: string, context: string): string
+  open(sealed: string, context: string): string
+}
+
+type Env = Readonly<Record<string, string>>
+
+export class Secrets {
+  readonly #store: Store
+  readonly #seal: Seal
+  readonly #guests: Guests
+  readonly #locks: Locks
+
+  constructor(parts: { store: Store; seal: Seal; guests: Guests; locks: Locks }) {
+    this.#store = parts.store
+    this.#seal = parts.seal
+    this.#guests = parts.guests
+    this.#locks = parts.locks
+  }
+
+  /** The sealed form of a sandbox's own environment; undefined when it is empty. */
+  seal(id: string, env: Env): string | undefined {
+    return this.#sealed(env, `sandbox/${id}/env`)
+  }
+
+  /** What the sandbox's processes get. */
+  async environment(id: string): Promise<SidecarEnvironment> {
+    const sealed = await this.#store.sealed(id)
+    return { env: this.#opened(sealed.env, `sandbox/${id}/env`), secrets: this.#opened(sealed.secrets, `sandbox/${id}/secrets`) }
+  }
+
+  /** Replaces the secrets and gives them to the running sandbox at once; a stopped one gets them when it starts. */
+  async replace(sandbox: SandboxRecord, secrets: Env): Promise<void> {
+    await this.#locks.run(sandbox.id, async () => {
+      const current = await this.#store.get(sandbox.id)
+      if (!current || current.state === 'ended' || current.state === 'deleting') {
+        throw new Failure('sandbox.ended', `Sandbox ${sandbox.id} has ended. Create a new one.`)
+      }
+      const names = Object.keys(secrets)
+      const type = names.length > 0 ? 'sandbox.secrets_set' : 'sandbox.secrets_wiped'
+      const sealed = this.#sealed(secrets, `sandbox/${sandbox.id}/secrets`)
+      await this.#store.setSecrets(sandbox.id, sealed, { type, sandboxId: sandbox.id, data: { count: names.length } })
+      if (current.state === 'running') await this.#guests.of(current).configure(await this.environment(sandbox.id))
+    })
+  }
+
+  #sealed(env: Env, context: string): string | undefined {
+    return Object.keys(env).length === 0 ? undefined : this.#seal.seal(JSON.stringify(env), context)
+  }
+
+  #opened(sealed: string | undefined, context: string): Env {
+    return sealed === undefined ? {} : Environment.parse(JSON.parse(this.#seal.open(sealed, context)))
+  }
+}

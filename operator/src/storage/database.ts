@@ -1,0 +1,97 @@
+// One SQLite file, one writer, every write durable when it returns.
+import { chmodSync, mkdirSync } from 'node:fs'
+import path from 'node:path'
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
+import { Failure } from '@atoll/protocol'
+import { migrations } from './migrations.ts'
+
+export type Row = Record<string, SQLInputValue>
+
+export class Database {
+  readonly #db: DatabaseSync
+  readonly #statements = new Map<string, StatementSync>()
+
+  constructor(file: string) {
+    mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 })
+    try {
+      this.#db = new DatabaseSync(file)
+      // FULL: a write that was answered survives a power cut. busy_timeout covers a backup tool that reads meanwhile.
+      this.#db.exec('pragma journal_mode = wal; pragma synchronous = full; pragma foreign_keys = on; pragma busy_timeout = 5000')
+      this.#refuseDamaged(file)
+      this.#migrate()
+    } catch (cause) {
+      if (cause instanceof Failure) throw cause
+      throw new Failure(
+        'config.invalid',
+        `The state database ${file} cannot be opened. Restore it from a backup, or move it away to start empty.`,
+        { cause },
+      )
+    }
+    chmodSync(file, 0o600)
+  }
+
+  #refuseDamaged(file: string): void {
+    const [result] = this.#db.prepare('pragma quick_check(1)').all()
+    if (result?.['quick_check'] !== 'ok') {
+      throw new Failure(
+        'config.invalid',
+        `The state database ${file} is damaged. Restore it from a backup, or move it away to start empty.`,
+      )
+    }
+  }
+
+  #migrate(): void {
+    const [row] = this.#db.prepare('pragma user_version').all()
+    const current = Number(row?.['user_version'] ?? 0)
+    if (current > migrations.length) {
+      throw new Failure(
+        'config.invalid',
+        `The state was written by a newer version (format ${current}, this one knows ${migrations.length}). Upgrade the operator.`,
+      )
+    }
+    for (const [index, sql] of migrations.entries()) {
+      if (index < current) continue
+      this.transaction(() => this.#db.exec(`${sql}; pragma user_version = ${index + 1}`))
+    }
+  }
+
+  #prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql)
+    if (!statement) {
+      statement = this.#db.prepare(sql)
+      this.#statements.set(sql, statement)
+    }
+    return statement
+  }
+
+  run(sql: string, values: Row = {}): { changes: number; id: number } {
+    const { changes, lastInsertRowid } = this.#prepare(sql).run(values)
+    return { changes: Number(changes), id: Number(lastInsertRowid) }
+  }
+
+  all(sql: string, values: Row = {}): Record<string, unknown>[] {
+    return this.#prepare(sql).all(values)
+  }
+
+  one(sql: string, values: Row = {}): Record<string, unknown> | undefined {
+    return this.#prepare(sql).get(values)
+  }
+
+  /** Runs `work` as one transaction; a throw undoes all of it. */
+  transaction<Result>(work: () => Result): Result {
+    this.#db.exec('begin immediate')
+    try {
+      const result = work()
+      this.#db.exec('commit')
+      return result
+    } catch (error) {
+      this.#db.exec('rollback')
+      throw error
+    }
+  }
+
+  close(): void {
+    this.#statements.clear()
+    this.#db.close()
+  }
+}

@@ -1,0 +1,88 @@
+/** Numbered migrations: each runs once, in order, in a transaction of its own. Never change one that has shipped; add one. */
+export const migrations: readonly string[] = [
+  `
+  create table sandboxes (
+    id text primary key,
+    owner text not null,
+    version integer not null,
+    state text not null check (state in ('creating', 'running', 'stopped', 'deleting', 'ended')),
+    end_json text,
+    runtime text not null,
+    name text not null,
+    image text not null,
+    agent_identifier text not null,
+    cpu_cores real not null,
+    memory_mb integer not null,
+    disk_gb integer not null,
+    pids integer not null,
+    ports_json text not null,
+    metadata_json text not null,
+    capabilities_json text not null,
+    idle_timeout_seconds integer not null,
+    max_lifetime_seconds integer not null,
+    call_id integer not null,
+    socket_path text,
+    env_sealed text,
+    secrets_sealed text,
+    created_at integer not null,
+    last_activity_at integer not null,
+    stopped_at integer
+  ) strict;
+  create index sandboxes_by_owner on sandboxes (owner, created_at desc, id desc);
+  create index sandboxes_by_state on sandboxes (state);
+
+  create table provisions (
+    call_id integer primary key autoincrement,
+    owner text not null,
+    sandbox_id text not null,
+    is_public integer not null,
+    phase text not null,
+    message text,
+    started_at integer not null,
+    updated_at integer not null
+  ) strict;
+  create index provisions_by_owner on provisions (owner, call_id desc);
+
+  create table events (
+    seq integer primary key autoincrement,
+    sandbox_id text not null,
+    owner text not null,
+    type text not null,
+    at integer not null,
+    data_json text not null
+  ) strict;
+  create index events_by_owner on events (owner, seq);
+  create index events_by_sandbox on events (sandbox_id, seq);
+
+  create table idempotency_keys (
+    owner text not null,
+    key text not null,
+    fingerprint text not null,
+    sandbox_id text not null,
+    created_at integer not null,
+    primary key (owner, key)
+  ) strict;
+
+  create table api_keys (
+    id text primary key,
+    hash text not null unique,
+    name text not null,
+    scope text not null,
+    owner text not null,
+    created_at integer not null,
+    last_used_at integer,
+    expires_at integer
+  ) strict;
+  create index api_keys_by_owner on api_keys (owner);
+
+  create table revoked_sessions (
+    id text primary key,
+    expires_at integer not null
+  ) strict;
+
+  create table settings (
+    name text primary key,
+    value text not null
+  ) strict;
+  `,
+]
