@@ -29,24 +29,31 @@ export const SandboxEvent = z
   .meta({ id: 'SandboxEvent' })
 export type SandboxEvent = z.infer<typeof SandboxEvent>
 
+const cursor = z.coerce.number().int().min(0).default(0)
 const FeedQuery = z.object({
   /** Number of the last event that the reader has. */
-  cursor: z.coerce.number().int().min(0).default(0),
+  cursor,
   limit: z.coerce.number().int().min(1).max(1000).default(100),
-  /** `true`: answer as an event stream that goes on; `Last-Event-ID` is honoured. */
-  follow: z.enum(['true', 'false']).default('false'),
 })
 const Feed = z.object({ events: z.array(SandboxEvent), next_cursor: z.int() })
 const one = { method: 'GET', access: 'read', tier: 'read' } as const
+const follow = { ...one, query: z.object({ cursor }), response: SandboxEvent, stream: 'events' } as const
 
 export const eventRoutes = {
   feed: route({ ...one, path: '/api/events', summary: 'Events of all your sandboxes, in order.', query: FeedQuery, response: Feed }),
+  follow: route({ ...follow, path: '/api/events/stream', summary: 'Follow the events of all your sandboxes; Last-Event-ID is honoured.' }),
   sandboxFeed: route({
     ...one,
     path: '/api/sandboxes/{id}/events',
     summary: 'Events of one sandbox, in order.',
     query: FeedQuery,
     response: Feed,
+    singleton: true,
+  }),
+  sandboxFollow: route({
+    ...follow,
+    path: '/api/sandboxes/{id}/events/stream',
+    summary: 'Follow the events of one sandbox; Last-Event-ID is honoured.',
     singleton: true,
   }),
   provisions: route({

@@ -47,7 +47,7 @@ const jsonText = (value: unknown, context: z.RefinementCtx): unknown => {
 /** Accepts an object or the JSON text of one. */
 export const objectOrText = <T extends z.ZodType>(schema: T) =>
   z
-    .union([z.string(), z.record(z.string(), z.unknown())])
+    .union([z.string(), z.record(z.string(), z.unknown())], 'must be an object or the JSON text of one')
     .transform(jsonText)
     .pipe(schema)
 

@@ -6,7 +6,7 @@ import { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Failure, type FailureBody, isFailureCode } from '@atoll/protocol'
 import type { SidecarEnvironment, SidecarHealth } from '@atoll/protocol/sidecar'
-import type { Guest, GuestAnswer, GuestRequest } from '../sandboxes/guest.ts'
+import type { Guest, GuestAnswer, GuestRequest, Upgraded } from '../sandboxes/guest.ts'
 
 /** Shorter than the sidecar's own, so that the operator is the one who closes an idle connection. */
 const idleConnectionMs = 5 * 60_000
@@ -49,7 +49,7 @@ async function readText(body: Readable, limit = 64 * 1024 * 1024): Promise<strin
 }
 
 /** The failure that a sidecar's refusal stands for. */
-export async function refusal(answer: GuestAnswer): Promise<Failure> {
+async function refusal(answer: GuestAnswer): Promise<Failure> {
   const text = await readText(answer.body, 1024 * 1024)
   let body: Partial<FailureBody> = {}
   try {
@@ -73,6 +73,12 @@ class HttpGuest implements Guest {
   }
 
   async send(request: GuestRequest): Promise<GuestAnswer> {
+    const answer = await this.#sendPatiently(request)
+    if (answer.status >= 400) throw await refusal(answer)
+    return answer
+  }
+
+  async #sendPatiently(request: GuestRequest): Promise<GuestAnswer> {
     try {
       return await this.#sendOnce(request)
     } catch (error) {
@@ -110,24 +116,24 @@ class HttpGuest implements Guest {
 
   async call<Answer>(request: GuestRequest): Promise<Answer> {
     const answer = await this.send(request)
-    if (answer.status >= 400) throw await refusal(answer)
     return JSON.parse(await readText(answer.body))
   }
 
-  connect(port: number, signal?: AbortSignal): Promise<net.Socket> {
-    return this.upgrade(`/ports/${port}/connect`, { connection: 'Upgrade', upgrade: 'tcp' }, signal)
+  async connect(port: number, signal?: AbortSignal): Promise<net.Socket> {
+    const { socket } = await this.upgrade(`/ports/${port}/connect`, { connection: 'Upgrade', upgrade: 'tcp' }, signal)
+    return socket
   }
 
-  upgrade(path: string, headers: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<net.Socket> {
+  upgrade(path: string, headers: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Upgraded & { socket: net.Socket }> {
     return new Promise((resolve, reject) => {
       const request = http.request({ createConnection: () => connectSocket(this.#socketPath), path, headers, ...(signal && { signal }) })
       request.once('error', (error) => reject(unreachable(error)))
       request.once('response', (response) => {
         refusal({ status: response.statusCode ?? 0, headers: singleHeaders(response.headers), body: response }).then(reject, reject)
       })
-      request.once('upgrade', (_response, socket: net.Socket, head: Buffer) => {
+      request.once('upgrade', (response, socket: net.Socket, head: Buffer) => {
         if (head.length > 0) socket.unshift(head)
-        resolve(socket)
+        resolve({ socket, headers: singleHeaders(response.headers) })
       })
       request.end()
     })

@@ -17,16 +17,24 @@ export interface GuestAnswer {
   readonly body: Readable
 }
 
+export interface Upgraded {
+  readonly socket: Duplex
+  readonly headers: Readonly<Record<string, string | undefined>>
+}
+
 /** The operator's hands inside one sandbox: the guest channel to its sidecar. */
 export interface Guest {
-  /** Any answer of the sidecar, streamed. @throws Failure `sandbox.unreachable` when the sidecar does not answer at all */
+  /**
+   * An answer of the sidecar, streamed.
+   * @throws Failure `sandbox.unreachable` when the sidecar does not answer at all, and its own code when it refuses
+   */
   send(request: GuestRequest): Promise<GuestAnswer>
-  /** A JSON answer. @throws Failure with the sidecar's own code when it refuses */
+  /** A JSON answer. @throws as `send` */
   call<Answer>(request: GuestRequest): Promise<Answer>
   /** A raw connection to a port inside the sandbox. @throws Failure `port.closed` */
   connect(port: number, signal?: AbortSignal): Promise<Duplex>
-  /** Opens an upgraded connection on a sidecar path, such as a terminal's WebSocket, and passes `socket`'s bytes both ways. */
-  upgrade(path: string, headers: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Duplex>
+  /** An upgraded connection on a sidecar path, such as a terminal's WebSocket. @throws as `send` */
+  upgrade(path: string, headers: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Upgraded>
   /** Waits until the sidecar answers. @throws Failure `sandbox.start_failed` when the deadline passes */
   ready(deadlineMs: number, signal: AbortSignal): Promise<SidecarHealth>
   configure(environment: SidecarEnvironment): Promise<void>

@@ -1,0 +1,72 @@
+// What each runtime is on this machine, from probes that really started something, kept with the time of each.
+import type { RuntimeName, RuntimeProbe } from '@atoll/protocol'
+import type { z } from 'zod'
+import type { Probe, Runtime } from './runtime.ts'
+
+type Probed = z.infer<typeof RuntimeProbe>
+
+const pingDeadlineMs = 5000
+const probeDeadlineMs = 60_000
+
+export class Probes {
+  readonly defaultRuntime: RuntimeName
+  readonly #runtimes: ReadonlyMap<RuntimeName, Runtime>
+  readonly #now: () => number
+  readonly #known = new Map<RuntimeName, { readonly probe: Probe; readonly at: number }>()
+  #refreshing: Promise<void> | undefined
+
+  constructor(parts: { runtimes: ReadonlyMap<RuntimeName, Runtime>; defaultRuntime: RuntimeName; now: () => number }) {
+    this.#runtimes = parts.runtimes
+    this.defaultRuntime = parts.defaultRuntime
+    this.#now = parts.now
+  }
+
+  /** Takes over a probe that was made while a default was looked for. */
+  remember(name: RuntimeName, probe: Probe): void {
+    this.#known.set(name, { probe, at: this.#now() })
+  }
+
+  /** Probes every runtime again; one round at a time. */
+  refresh(): Promise<void> {
+    this.#refreshing ??= this.#probeAll().finally(() => {
+      this.#refreshing = undefined
+    })
+    return this.#refreshing
+  }
+
+  async #probeAll(): Promise<void> {
+    for (const runtime of this.#runtimes.values()) this.remember(runtime.name, await runtime.probe(AbortSignal.timeout(probeDeadlineMs)))
+  }
+
+  /** Why new sandboxes of the default runtime cannot run at this moment; undefined when they can. */
+  async defaultRuntimeError(): Promise<string | undefined> {
+    const runtime = this.#runtimes.get(this.defaultRuntime)
+    if (!runtime) return `the runtime ${this.defaultRuntime} is not part of this operator`
+    const silent = await runtime.ping(AbortSignal.timeout(pingDeadlineMs))
+    if (silent !== undefined) return silent
+    const known = this.#known.get(this.defaultRuntime)
+    if (!known) return 'the runtime has not been probed yet'
+    if (known.probe.available) return undefined
+    // It answers, though the last probe failed: only a new probe can tell.
+    await this.refresh()
+    const again = this.#known.get(this.defaultRuntime)?.probe
+    return again?.available ? undefined : (again?.reason ?? 'the runtime does not work')
+  }
+
+  /** Every probe that was made; what was not probed is not there. */
+  async all(): Promise<{ runtimes: Probed[]; probed_at: number }> {
+    if (this.#known.size === 0) await this.refresh()
+    const runtimes = [...this.#known].map(([name, { probe, at }]) => ({
+      name,
+      available: probe.available,
+      ...(probe.reason !== undefined && { reason: probe.reason }),
+      ...(probe.version !== undefined && { version: probe.version }),
+      isolation: probe.isolation,
+      limits: { ...probe.limits },
+      features: [...probe.features],
+      default: name === this.defaultRuntime,
+      probed_at: Math.floor(at / 1000),
+    }))
+    return { runtimes, probed_at: Math.max(0, ...runtimes.map(({ probed_at }) => probed_at)) }
+  }
+}
