@@ -1,4 +1,5 @@
 // One SQLite file, one writer, every write durable when it returns.
+import { randomBytes } from 'node:crypto'
 import { chmodSync, mkdirSync } from 'node:fs'
 import path from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
@@ -88,6 +89,17 @@ export class Database {
       this.#db.exec('rollback')
       throw error
     }
+  }
+
+  /**
+   * Marks what this operator makes at its engines. It lives with the records: an operator that lost them takes what it made before for
+   * somebody else's, and touches none of it.
+   */
+  instanceId(): string {
+    this.run(`insert into settings (name, value) values ('instance_id', :id) on conflict (name) do nothing`, {
+      id: randomBytes(8).toString('hex'),
+    })
+    return String(this.one(`select value from settings where name = 'instance_id'`)?.['value'])
   }
 
   close(): void {

@@ -4,7 +4,7 @@ import pino, { type Logger } from 'pino'
 export const createLog = (level: string): Logger =>
   pino({
     level,
-    base: undefined,
+    base: null,
     timestamp: pino.stdTimeFunctions.isoTime,
     redact: {
       paths: ['authorization', '*.authorization', 'headers.authorization', 'headers["x-api-key"]', 'headers.cookie'],

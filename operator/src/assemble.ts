@@ -1,0 +1,186 @@
+// The only file that knows every implementation: builds the parts from the settings and ties them together.
+import { randomUUID } from 'node:crypto'
+import os from 'node:os'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { RuntimeName } from '@atoll/protocol'
+import type { Logger } from 'pino'
+import packageJson from '../package.json' with { type: 'json' }
+import { ApiKeys } from './auth/api-keys.ts'
+import { Auth } from './auth/auth.ts'
+import { Challenges } from './auth/challenge.ts'
+import { ensureAdminKey, SignInLinks } from './auth/first-start.ts'
+import { Sessions } from './auth/session.ts'
+import type { Config } from './config.ts'
+import { openHttpGuest } from './guest-channel/http-guest.ts'
+import { openCgroups } from './host/cgroup.ts'
+import { installProgram } from './host/sidecar-program.ts'
+import { openWorkspaceDisks } from './host/workspace-disk.ts'
+import { type Api, createApi } from './http/api.ts'
+import { createDockerRuntime } from './runtimes/docker/docker-runtime.ts'
+import { createNamespaceRuntime } from './runtimes/namespace/namespace-runtime.ts'
+import { Activity } from './sandboxes/activity.ts'
+import type { Limits } from './sandboxes/admission.ts'
+import { CreationQueue } from './sandboxes/creation-queue.ts'
+import { Guests } from './sandboxes/guests.ts'
+import { Lifecycle } from './sandboxes/lifecycle.ts'
+import { Locks } from './sandboxes/locks.ts'
+import { Probes } from './sandboxes/probes.ts'
+import { reap } from './sandboxes/reaper.ts'
+import { reconcile, redeliver } from './sandboxes/reconcile.ts'
+import type { Runtime } from './sandboxes/runtime.ts'
+import { Secrets } from './sandboxes/secrets.ts'
+import { Keyring } from './secrets/keyring.ts'
+import { Secret } from './secrets/secret.ts'
+import { Database } from './storage/database.ts'
+import { sqliteApiKeys, sqliteSessions } from './storage/sqlite-auth.ts'
+import { SqliteStore } from './storage/sqlite-store.ts'
+import { Metrics } from './telemetry/metrics.ts'
+
+export interface Operator {
+  start(): Promise<void>
+  /** Answers what is in flight, leaves the sandboxes running. */
+  stop(): Promise<void>
+}
+
+const here = path.dirname(fileURLToPath(import.meta.url))
+
+const limitsOf = (config: Config): Limits => ({
+  defaultCpuCores: Math.min(config.defaultCpuCores, os.availableParallelism()),
+  defaultMemoryMb: config.defaultMemoryMb,
+  defaultDiskGb: config.defaultDiskGb,
+  maxCpuCores: config.maxCpuCores || os.availableParallelism(),
+  maxMemoryMb: config.maxMemoryMb || Math.floor(os.totalmem() / 1_048_576),
+  maxDiskGb: config.maxDiskGb || 1024,
+  pids: config.pids,
+  maxCount: config.maxCount,
+  memoryBudgetMb: config.memoryBudgetMb,
+  cpuBudget: config.cpuBudget,
+  defaultIdleSeconds: config.defaultIdleSeconds,
+  maxIdleSeconds: config.maxIdleSeconds,
+  defaultLifetimeSeconds: config.defaultLifetimeSeconds,
+  maxLifetimeSeconds: config.maxLifetimeSeconds,
+})
+
+/** The runtimes of this machine. Which of them work is for their probes to say. */
+async function openRuntimes(config: Config, instanceId: string, log: Logger): Promise<Map<RuntimeName, Runtime>> {
+  const programDir = await installProgram(config.sidecarDir ?? path.join(here, '../../sidecar/dist'), path.join(config.stateDir, 'program'))
+  const disks = await openWorkspaceDisks({ stateDir: config.stateDir, readySizeGb: config.defaultDiskGb, log })
+  const cgroups = await openCgroups({ name: instanceId })
+  const common = { programDir, runDir: config.runDir, stateDir: config.stateDir, operatorId: instanceId, disks, log }
+  const engine = createDockerRuntime({
+    ...common,
+    engine: config.engine,
+    engineTimeoutMs: config.engineTimeoutSeconds * 1000,
+    defaultImage: config.image,
+    pullImages: config.pullImages,
+  })
+  return new Map([engine, createNamespaceRuntime({ ...common, cgroups })].map((runtime) => [runtime.name, runtime]))
+}
+
+/** The runtime named by the setting; else docker when an engine answers, else namespace, said loudly. */
+async function chooseDefault(config: Config, runtimes: ReadonlyMap<RuntimeName, Runtime>, log: Logger): Promise<RuntimeName> {
+  if (config.runtime) return config.runtime
+  const silent = await runtimes.get('docker')?.ping(AbortSignal.timeout(5000))
+  if (silent === undefined) return 'docker'
+  log.warn({ reason: silent }, 'no container engine answers: sandboxes run in namespaces, a weaker wall. Install Docker for a stronger one')
+  return 'namespace'
+}
+
+function openCore(
+  config: Config,
+  parts: { store: SqliteStore; keyring: Keyring; runtimes: Map<RuntimeName, Runtime>; defaultRuntime: RuntimeName; log: Logger },
+) {
+  const { store, keyring, runtimes, defaultRuntime, log } = parts
+  const now = Date.now
+  const locks = new Locks()
+  const guests = new Guests(openHttpGuest)
+  const secrets = new Secrets({ store, seal: keyring, guests, locks })
+  const lifecycle = new Lifecycle({
+    store,
+    runtimes,
+    defaultRuntime,
+    guests,
+    secrets,
+    limits: limitsOf(config),
+    queue: new CreationQueue({ parallel: config.createParallel, waiting: config.createQueue }),
+    locks,
+    now,
+    newId: () => `sandbox-${randomUUID()}`,
+    log,
+    readyDeadlineMs: config.readySeconds * 1000,
+  })
+  return { guests, secrets, lifecycle, activity: new Activity(store, now), probes: new Probes({ runtimes, defaultRuntime, now }) }
+}
+
+/** Runs `round` again and again, with a pause after each, until it is stopped. Rounds never overlap. */
+function repeat(seconds: number, round: () => Promise<void>): { stop(): Promise<void> } {
+  let isStopped = false
+  let timer: NodeJS.Timeout | undefined
+  let current = Promise.resolve()
+  const next = (): void => {
+    timer = setTimeout(() => {
+      current = round().finally(() => isStopped || next())
+    }, seconds * 1000)
+  }
+  next()
+  return {
+    stop: async () => {
+      isStopped = true
+      clearTimeout(timer)
+      await current
+    },
+  }
+}
+
+export async function assemble(config: Config, log: Logger): Promise<Operator> {
+  const db = new Database(path.join(config.stateDir, 'atoll.db'))
+  const store = new SqliteStore(db, Date.now)
+  const sessionSecret = config.sessionSecret === undefined ? undefined : new Secret(config.sessionSecret)
+  const keyring = await Keyring.open({ stateDir: config.stateDir, sessionSecret })
+  const runtimes = await openRuntimes(config, db.instanceId(), log)
+  const defaultRuntime = await chooseDefault(config, runtimes, log)
+  const core = openCore(config, { store, keyring, runtimes, defaultRuntime, log })
+  const metrics = new Metrics(store)
+  const keys = new ApiKeys({ store: sqliteApiKeys(db) })
+  const links = new SignInLinks()
+  const sessionStore = sqliteSessions(db)
+  const sessions = new Sessions({ key: keyring.deriveKey('session'), operatorId: keyring.operatorId, store: sessionStore })
+  const api: Api = createApi({
+    ...core,
+    config,
+    store,
+    metrics,
+    log,
+    version: packageJson.version,
+    previewKey: keyring.deriveKey('preview'),
+    createAuth: (origin) => new Auth({ challenges: new Challenges({ origin }), sessions, keys, links }),
+  })
+  const reconcileParts = { ...core, store, runtimes: [...runtimes.values()], log }
+  const round = async (): Promise<void> => {
+    await reconcile(reconcileParts)
+    metrics.reaped(await reap({ ...core, store, now: Date.now, log }))
+    await sessionStore.prune(Date.now())
+  }
+  let loop: ReturnType<typeof repeat> | undefined
+  return {
+    start: async () => {
+      const admin = await ensureAdminKey({ keys, stateDir: config.stateDir })
+      await reconcile(reconcileParts)
+      await redeliver(reconcileParts)
+      const url = await api.listen()
+      loop = repeat(config.reaperSeconds, round)
+      log.info({ event: 'listening', url, runtime: defaultRuntime, adminKeyFile: admin.file }, 'listening')
+      if (admin.isNew) process.stderr.write(`Sign in once, within 15 minutes: ${links.create({ origin: url }).url.reveal()}\n`)
+      await core.probes.refresh()
+    },
+    stop: async () => {
+      await loop?.stop()
+      await api.close()
+      await core.lifecycle.settle()
+      core.guests.closeAll()
+      for (const runtime of runtimes.values()) await runtime.close()
+      db.close()
+    },
+  }
+}

@@ -1,0 +1,210 @@
+// The doors that are not in the route table: ports of sandboxes, by path or host name, and every upgrade.
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { Failure, terminalRoutes } from '@atoll/protocol'
+import type { Logger } from 'pino'
+import type { Auth } from '../auth/auth.ts'
+import { authorize } from '../auth/caller.ts'
+import type { Activity } from '../sandboxes/activity.ts'
+import type { Guests } from '../sandboxes/guests.ts'
+import type { Lifecycle } from '../sandboxes/lifecycle.ts'
+import type { SandboxRecord } from '../sandboxes/sandbox.ts'
+import type { Store } from '../sandboxes/store.ts'
+import { sendFailure } from './answers.ts'
+import type { RateLimits } from './limits.ts'
+import { findSandbox } from './mount.ts'
+import type { PortProxy, ProxyCall } from './port-proxy.ts'
+import { type Previews, previewCookie, previewParameter } from './preview.ts'
+import { type ProxyAddress, proxyAddress } from './proxy-address.ts'
+
+export interface DoorParts {
+  readonly auth: Auth
+  readonly lifecycle: Lifecycle
+  readonly store: Store
+  readonly guests: Guests
+  readonly activity: Activity
+  readonly limits: RateLimits
+  readonly previews: Previews
+  readonly proxy: PortProxy
+  readonly previewDomain: () => string | undefined
+  readonly log: Logger
+}
+
+type Entry = {
+  readonly sandbox: SandboxRecord
+  readonly byHeader: boolean
+  readonly token?: { readonly value: string; readonly expiresAt: number }
+}
+
+const cookieOf = (header: string | undefined): string | undefined =>
+  header
+    ?.split(';')
+    .map((pair) => pair.trim())
+    .find((pair) => pair.startsWith(`${previewCookie}=`))
+    ?.slice(previewCookie.length + 1)
+
+/** The target without the preview token, and the token. */
+function takeToken(target: string): { target: string; token: string | undefined } {
+  const [path = '', ...rest] = target.split('?')
+  const parameters = rest.join('?').split('&')
+  const own = parameters.find((pair) => pair.startsWith(`${previewParameter}=`))
+  if (own === undefined) return { target, token: undefined }
+  const kept = parameters.filter((pair) => pair !== own).join('&')
+  return { target: kept === '' ? path : `${path}?${kept}`, token: own.slice(previewParameter.length + 1) }
+}
+
+const terminalSocket = new RegExp(
+  `^${terminalRoutes.socket.path.replace('{id}', '(?<id>[^/?]+)').replace('{sid}', '(?<sid>[^/?]+)')}(?<query>\\?.*)?$`,
+)
+const onlyTerminalSocket = new RegExp(terminalSocket.source.replace('sandboxes\\/(?<id>[^/?]+)', 'sandbox'))
+
+export class Doors {
+  readonly #parts: DoorParts
+
+  constructor(parts: DoorParts) {
+    this.#parts = parts
+  }
+
+  /** Undefined when the request is not for a port. @throws Failure `port.invalid`, `port.bad_path` */
+  addressOf(incoming: IncomingMessage): ProxyAddress | undefined {
+    return proxyAddress(incoming.url ?? '/', incoming.headers.host, this.#parts.previewDomain())
+  }
+
+  /** Answers a request for a port. */
+  async request(address: ProxyAddress, requestId: string, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const { target, token } = takeToken(address.target)
+    const entry = await this.#enter({ ...address, target }, token, incoming)
+    if (entry.token) return setCookieAndReload(entry.token, { ...address, target }, incoming, outgoing)
+    await this.#parts.proxy.request(this.#call(entry, { ...address, target }, requestId, incoming), incoming, outgoing)
+  }
+
+  /** Answers an upgrade: a port's WebSocket, or a terminal's. Writes failures itself. */
+  async upgrade(requestId: string, incoming: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {
+    const log = this.#parts.log.child({ requestId })
+    client.on('error', (error) => log.debug({ err: error }, 'upgraded connection broke'))
+    try {
+      const address = this.addressOf(incoming)
+      if (address) {
+        const { target, token } = takeToken(address.target)
+        const entry = await this.#enter(address, token, incoming)
+        await this.#parts.proxy.upgrade(this.#call(entry, { ...address, target }, requestId, incoming), incoming, client, head)
+      } else await this.#terminal(incoming, client, head)
+    } catch (error) {
+      refuseUpgrade(client, error, log)
+    }
+  }
+
+  #call(entry: Entry, address: ProxyAddress, requestId: string, incoming: IncomingMessage): ProxyCall {
+    return {
+      sandbox: entry.sandbox,
+      address,
+      requestId,
+      clientAddress: this.#parts.limits.clientOf(incoming),
+      isSecure: incoming.headers['x-forwarded-proto'] === 'https',
+      byHeader: entry.byHeader,
+    }
+  }
+
+  /** Who may use the port: the holder of a preview token, or the owner with a credential. */
+  async #enter(address: ProxyAddress, token: string | undefined, incoming: IncomingMessage): Promise<Entry> {
+    const { auth, lifecycle, limits, previews } = this.#parts
+    const hasHeader = incoming.headers.authorization !== undefined || incoming.headers['x-api-key'] !== undefined
+    const preview = token ?? cookieOf(incoming.headers.cookie)
+    if (preview !== undefined && address.sandboxId !== undefined && (token !== undefined || !hasHeader || address.via === 'host')) {
+      limits.countProxied(incoming, undefined)
+      const { expiresAt } = previews.verify(preview, address.sandboxId, address.port)
+      const sandbox = await lifecycle.get(undefined, address.sandboxId)
+      return { sandbox, byHeader: false, ...(token !== undefined && { token: { value: token, expiresAt } }) }
+    }
+    const caller = await auth.identify(incoming.headers)
+    limits.countProxied(incoming, caller)
+    authorize(caller, 'write')
+    return { sandbox: await findSandbox(this.#parts, caller, address.sandboxId), byHeader: true }
+  }
+
+  async #terminal(incoming: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {
+    const { auth, guests, activity, limits } = this.#parts
+    const url = incoming.url ?? '/'
+    const found = terminalSocket.exec(url)?.groups ?? onlyTerminalSocket.exec(url)?.groups
+    const sid = found?.['sid']
+    if (sid === undefined) throw new Failure('route.not_found', 'Nothing can be upgraded on this path.')
+    const caller = await auth.identify(incoming.headers)
+    limits.count(terminalRoutes.socket, incoming, caller)
+    authorize(caller, 'write')
+    const sandbox = await findSandbox(this.#parts, caller, found?.['id'])
+    const release = activity.hold(sandbox.id)
+    try {
+      const { socket, headers } = await guests
+        .of(sandbox)
+        .upgrade(`/terminals/${sid}/socket${found?.['query'] ?? ''}`, handshakeOf(incoming))
+      client.write(handshakeAnswer(headers))
+      if (head.length > 0) socket.write(head)
+      await joined(client, socket)
+    } finally {
+      await release()
+    }
+  }
+}
+
+/** Passes bytes both ways until one side ends; then ends the other. */
+function joined(client: Duplex, socket: Duplex): Promise<void> {
+  client.pipe(socket).pipe(client)
+  return new Promise((resolve) => {
+    const end = (): void => {
+      client.destroy()
+      socket.destroy()
+      resolve()
+    }
+    for (const side of [client, socket]) {
+      side.once('close', end)
+      side.once('error', end)
+    }
+  })
+}
+
+function handshakeOf({ headers }: IncomingMessage): Record<string, string> {
+  const names = ['sec-websocket-key', 'sec-websocket-version', 'sec-websocket-extensions', 'sec-websocket-protocol']
+  const own = names.flatMap((name) => (typeof headers[name] === 'string' ? [[name, headers[name]]] : []))
+  return { connection: 'Upgrade', upgrade: 'websocket', ...Object.fromEntries(own) }
+}
+
+function handshakeAnswer(headers: Readonly<Record<string, string | undefined>>): string {
+  const names = ['connection', 'upgrade', 'sec-websocket-accept', 'sec-websocket-extensions', 'sec-websocket-protocol']
+  const lines = names.flatMap((name) => (headers[name] === undefined ? [] : [`${name}: ${headers[name]}`]))
+  return `HTTP/1.1 101 Switching Protocols\r\n${lines.join('\r\n')}\r\n\r\n`
+}
+
+/** The token moves from the address, which lands in histories and Referer headers, into a cookie of this port alone. */
+function setCookieAndReload(
+  token: { value: string; expiresAt: number },
+  address: ProxyAddress,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+): void {
+  const secure = incoming.headers['x-forwarded-proto'] === 'https' ? '; Secure' : ''
+  const expires = new Date(token.expiresAt * 1000).toUTCString()
+  const path = address.via === 'host' ? address.target : `${address.base.slice(0, -1)}${address.target}`
+  outgoing.writeHead(302, {
+    location: path,
+    'set-cookie': `${previewCookie}=${token.value}; Path=${address.base}; Expires=${expires}; HttpOnly; SameSite=Lax${secure}`,
+    'referrer-policy': 'no-referrer',
+    'cache-control': 'no-store',
+  })
+  outgoing.end()
+  incoming.resume()
+}
+
+function refuseUpgrade(client: Duplex, error: unknown, log: Logger): void {
+  if (client.destroyed || !client.writable) return
+  // An upgrade has no ServerResponse, so the refusal is written through a stand-in with the two calls that it needs.
+  const answer = {
+    headersSent: false,
+    destroy: () => client.destroy(),
+    writeHead: (status: number, headers: Record<string, string>) => {
+      const lines = Object.entries({ ...headers, connection: 'close' }).map(([name, value]) => `${name}: ${value}`)
+      client.write(`HTTP/1.1 ${status} Refused\r\n${lines.join('\r\n')}\r\n\r\n`)
+    },
+    end: (text: string) => client.end(text),
+  }
+  sendFailure(answer, error, log)
+}

@@ -1,0 +1,136 @@
+// Serves routes of the protocol: who asks, may they, is it well formed; then one call of the handler.
+
+import { Failure, type Route, singletonPath } from '@atoll/protocol'
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
+import type { Context } from 'hono'
+import type { Logger } from 'pino'
+import type { z } from 'zod'
+import type { Auth } from '../auth/auth.ts'
+import { authorize, type Caller } from '../auth/caller.ts'
+import type { Activity } from '../sandboxes/activity.ts'
+import type { Lifecycle } from '../sandboxes/lifecycle.ts'
+import type { SandboxRecord } from '../sandboxes/sandbox.ts'
+import type { Store } from '../sandboxes/store.ts'
+import { sendFailure } from './answers.ts'
+import { readJson } from './body.ts'
+import type { App, Bindings, Call, Handler, Handlers } from './call.ts'
+import type { RateLimits } from './limits.ts'
+
+export interface MountParts {
+  readonly app: App
+  readonly auth: Auth
+  readonly lifecycle: Lifecycle
+  readonly store: Store
+  readonly activity: Activity
+  readonly limits: RateLimits
+  readonly log: Logger
+}
+
+/** Sees every sandbox: undefined. Else only its own. */
+export const ownerOf = (caller: Caller): string | undefined => (caller.scope === 'admin' ? undefined : caller.owner)
+
+/** Serves each route of a group with its handler, and the singleton twins. */
+export function serveAll<Group extends Readonly<Record<string, Route>>>(parts: MountParts, group: Group, handlers: Handlers<Group>): void {
+  for (const [name, route] of Object.entries(group)) {
+    // The mapped type ties each name to its own handler; iteration loses that tie.
+    const handler = handlers[name] as unknown as Handler<Route>
+    serve(parts, route, handler, route.path)
+    if (route.singleton) serve(parts, route, handler, singletonPath(route.path))
+  }
+}
+
+function serve(parts: MountParts, route: Route, handler: Handler<Route>, path: string): void {
+  parts.app.on(route.method, path.replaceAll(/\{(\w+)\}/g, ':$1'), async (context) => {
+    context.set('path', path)
+    const log = parts.log.child({ requestId: context.get('requestId'), route: path })
+    try {
+      return await answer(parts, route, handler, context)
+    } catch (error) {
+      sendFailure(context.env.outgoing, error, log)
+      return RESPONSE_ALREADY_SENT
+    }
+  })
+}
+
+async function answer(parts: MountParts, route: Route, handler: Handler<Route>, context: Context<Bindings>): Promise<Response> {
+  const { incoming, outgoing } = context.env
+  const caller = await whoAsks(parts, route, context)
+  const sandbox = caller && route.path.includes('{id}') ? await findSandbox(parts, caller, context.req.param('id')) : undefined
+  const request = await parseRequest(route, context)
+  if (sandbox) await parts.activity.touch(sandbox.id)
+  const abort = new AbortController()
+  outgoing.once('close', () => outgoing.writableEnded || abort.abort(new Failure('request.timeout', 'The client went away.')))
+  let status = route.status ?? 200
+  const call = {
+    request,
+    caller,
+    sandbox,
+    requestId: context.get('requestId'),
+    signal: abort.signal,
+    incoming,
+    outgoing,
+    setStatus: (code: number) => {
+      status = code as typeof status
+    },
+  }
+  // The parts were made as the route says; the types of one route are not known in a loop over all.
+  const result = await handler(call as unknown as Call<Route>)
+  if (route.stream) return RESPONSE_ALREADY_SENT
+  return context.json(result as unknown as object, status)
+}
+
+/** The caller, counted against its limits. Public routes know a caller too when a valid credential is there. */
+async function whoAsks({ auth, limits }: MountParts, route: Route, context: Context<Bindings>): Promise<Caller | undefined> {
+  const { incoming } = context.env
+  if (route.access === 'public') {
+    limits.count(route, incoming, undefined)
+    return auth.identify(incoming.headers).catch(() => undefined)
+  }
+  try {
+    const caller = await auth.identify(incoming.headers)
+    limits.count(route, incoming, caller)
+    authorize(caller, route.access)
+    return caller
+  } catch (error) {
+    // A wrong credential counts too, so that guessing is as limited as asking.
+    if (error instanceof Failure && error.status === 401) limits.count(route, incoming, undefined)
+    throw error
+  }
+}
+
+/** The caller's sandbox by id, or its only one. @throws Failure `sandbox.not_found`, `sandbox.ambiguous` */
+export async function findSandbox(
+  { lifecycle, store }: Pick<MountParts, 'lifecycle' | 'store'>,
+  caller: Caller,
+  id: string | undefined,
+): Promise<SandboxRecord> {
+  if (id !== undefined) return lifecycle.get(ownerOf(caller), id)
+  const own = await store.list({ owner: caller.owner, states: ['creating', 'running', 'stopped', 'deleting'], limit: 2 })
+  const [only] = own
+  if (!only) throw new Failure('sandbox.not_found', 'Instance not provisioned')
+  if (own.length > 1) throw new Failure('sandbox.ambiguous', 'You have several sandboxes. Name one: /api/sandboxes/{id}/…')
+  return only
+}
+
+async function parseRequest(route: Route, context: Context<Bindings>): Promise<Record<string, unknown>> {
+  const request: Record<string, unknown> = { params: context.req.param() }
+  if (route.query) request['query'] = parse(route.query, context.req.query())
+  if (route.body) request['body'] = parse(route.body, (await readJson(context.env.incoming)) ?? {})
+  else if (!route.upload) context.env.incoming.resume()
+  return request
+}
+
+function parse(schema: z.ZodType, value: unknown): unknown {
+  const result = schema.safeParse(value)
+  if (result.success) return result.data
+  throw new Failure('request.invalid', describe(result.error))
+}
+
+/** Says where the first problems are, in one sentence. */
+function describe(error: z.ZodError): string {
+  const problems = error.issues.slice(0, 3).map((issue) => {
+    const where = issue.path.join('.')
+    return where === '' ? issue.message : `${where}: ${issue.message}`
+  })
+  return problems.join('; ')
+}

@@ -1,0 +1,47 @@
+import type { ApiKey, authRoutes } from '@atoll/protocol'
+import type { ApiKeyRecord } from '../../auth/api-keys.ts'
+import type { Auth, SignedIn } from '../../auth/auth.ts'
+import type { Handlers } from '../call.ts'
+import type { RateLimits } from '../limits.ts'
+
+const seconds = (ms: number): number => Math.floor(ms / 1000)
+const secondsOrNull = (ms: number | undefined): number | null => (ms === undefined ? null : seconds(ms))
+
+const shownKey = (key: ApiKeyRecord): ApiKey => ({
+  id: key.id,
+  name: key.name,
+  scope: key.scope,
+  owner: key.owner,
+  created_at: seconds(key.createdAt),
+  last_used_at: secondsOrNull(key.lastUsedAt),
+  expires_at: secondsOrNull(key.expiresAt),
+})
+
+const shownSession = ({ token, session }: SignedIn) => ({
+  token: token.reveal(),
+  address: session.owner,
+  expires_at: seconds(session.expiresAt),
+})
+
+export const authHandlers = ({ auth, limits }: { auth: Auth; limits: RateLimits }): Handlers<typeof authRoutes> => ({
+  challenge: async ({ request: { body }, incoming }) => {
+    const { nonce, message, expiresAt } = auth.challenge({ address: body.address, client: limits.clientOf(incoming) })
+    return { nonce, message, expires_at: seconds(expiresAt) }
+  },
+  session: async ({ request: { body } }) => shownSession(await auth.signIn(body)),
+  signInLink: async ({ request: { body } }) => shownSession(await auth.signInByLink(body.code)),
+  revoke: async ({ incoming }) => {
+    const revoked = await auth.signOut(incoming.headers.authorization)
+    return revoked ? { revoked } : { revoked, message: 'Token not found in session store' }
+  },
+  createKey: async ({ request: { body }, caller }) => {
+    const ttlMs = body.ttl_seconds === undefined ? undefined : body.ttl_seconds * 1000
+    const { key, record } = await auth.createKey(caller, { name: body.name, scope: body.scope, owner: body.owner, ttlMs })
+    return { ...shownKey(record), key: key.reveal() }
+  },
+  listKeys: async ({ caller }) => ({ keys: (await auth.listKeys(caller)).map(shownKey) }),
+  revokeKey: async ({ request: { params }, caller }) => {
+    await auth.revokeKey(caller, params.key_id)
+    return { deleted: true }
+  },
+})

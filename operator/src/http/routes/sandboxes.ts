@@ -1,0 +1,121 @@
+import { createHash } from 'node:crypto'
+import { type CreateSandbox, Failure, type sandboxRoutes, type secretRoutes } from '@atoll/protocol'
+import type { Lifecycle } from '../../sandboxes/lifecycle.ts'
+import type { SandboxRecord } from '../../sandboxes/sandbox.ts'
+import type { Secrets } from '../../sandboxes/secrets.ts'
+import type { Idempotency, Store } from '../../sandboxes/store.ts'
+import type { Metrics } from '../../telemetry/metrics.ts'
+import type { Handlers } from '../call.ts'
+import { ownerOf } from '../mount.ts'
+import type { View } from '../view.ts'
+
+export interface SandboxParts {
+  readonly lifecycle: Lifecycle
+  readonly store: Store
+  readonly secrets: Secrets
+  readonly metrics: Metrics
+  readonly view: View
+  readonly now: () => number
+}
+
+/** The key of the header, with a hash of what was asked. @throws Failure `request.invalid` */
+function idempotencyOf(header: string | string[] | undefined, spec: CreateSandbox): Idempotency | undefined {
+  if (header === undefined) return undefined
+  if (Array.isArray(header) || !/^[\x21-\x7e]{1,255}$/.test(header)) {
+    throw new Failure('request.invalid', 'An Idempotency-Key has 1 to 255 printable characters without spaces.')
+  }
+  return { key: header, fingerprint: createHash('sha256').update(JSON.stringify(spec)).digest('hex') }
+}
+
+const cursorOf = ({ createdAt, id }: SandboxRecord): string => Buffer.from(`${createdAt}:${id}`).toString('base64url')
+
+function afterOf(cursor: string | undefined): { createdAt: number; id: string } | undefined {
+  if (cursor === undefined) return undefined
+  const [, createdAt, id] = /^(\d{1,16}):(.{1,128})$/.exec(Buffer.from(cursor, 'base64url').toString()) ?? []
+  if (createdAt === undefined || id === undefined)
+    throw new Failure('request.invalid', 'The cursor is not one of this operator. Start without one.')
+  return { createdAt: Number(createdAt), id }
+}
+
+const pairOf = (pair: string): readonly [string, string] => {
+  const at = pair.indexOf('=')
+  return [pair.slice(0, at), pair.slice(at + 1)]
+}
+
+const visibleStates = ['creating', 'running', 'stopped', 'deleting'] as const
+
+export const sandboxHandlers = ({ lifecycle, store, metrics, view, now }: SandboxParts): Handlers<typeof sandboxRoutes> => ({
+  create: async ({ request: { body, query }, caller, incoming, setStatus }) => {
+    const startedAt = now()
+    const created = await lifecycle.create(caller.owner, body, idempotencyOf(incoming.headers['idempotency-key'], body))
+    metrics.creationStarted()
+    const settled = created.settled.then(
+      (sandbox) => {
+        metrics.creationDone(sandbox.runtime, now() - startedAt)
+        return sandbox
+      },
+      (error: unknown) => {
+        metrics.creationDone(created.sandbox.runtime, undefined)
+        throw error
+      },
+    )
+    if (query.wait === 'true') return view.sandbox(await settled)
+    settled.catch(() => undefined) // The provision and the record keep the reason.
+    setStatus(202)
+    return view.sandbox(created.sandbox)
+  },
+
+  list: async ({ request: { query }, caller }) => {
+    const owner = ownerOf(caller)
+    const after = afterOf(query.cursor)
+    const found = await store.list({
+      ...(owner !== undefined && { owner }),
+      ...(after && { after }),
+      states: query.state ?? visibleStates,
+      ...(query.metadata && { metadata: query.metadata.map(pairOf) }),
+      limit: query.limit + 1,
+    })
+    const page = found.slice(0, query.limit).filter(({ end }) => end?.reason !== 'deleted')
+    const last = found.length > query.limit ? found[query.limit - 1] : undefined
+    return { sandboxes: await Promise.all(page.map((record) => view.sandbox(record))), ...(last && { next_cursor: cursorOf(last) }) }
+  },
+
+  get: async ({ sandbox }) => view.sandbox(sandbox),
+
+  remove: async ({ sandbox }) => {
+    await lifecycle.remove(sandbox)
+    return { deleted: true, sandbox_id: sandbox.id }
+  },
+
+  stop: async ({ sandbox }) => {
+    await lifecycle.stop(sandbox)
+    return { success: true, sandbox_id: sandbox.id, state: 'stopped' }
+  },
+
+  resume: async ({ sandbox }) => {
+    await lifecycle.resume(sandbox)
+    return { success: true, sandbox_id: sandbox.id, state: 'running' }
+  },
+})
+
+export const secretHandlers = ({ secrets, view, store }: SandboxParts): Handlers<typeof secretRoutes> => {
+  const changed = async (sandbox: SandboxRecord, status: string) => {
+    const current = (await store.get(sandbox.id)) ?? sandbox
+    return { status, sandbox_id: sandbox.id, credentials_available: await view.hasCredentials(current) }
+  }
+  return {
+    get: async ({ sandbox }) => ({
+      sandbox_id: sandbox.id,
+      env_json: { ...(await secrets.environment(sandbox.id)).secrets },
+      credentials_available: await view.hasCredentials(sandbox),
+    }),
+    set: async ({ sandbox, request: { body } }) => {
+      await secrets.replace(sandbox, body.env_json)
+      return changed(sandbox, 'secrets_configured')
+    },
+    wipe: async ({ sandbox }) => {
+      await secrets.replace(sandbox, {})
+      return changed(sandbox, 'secrets_wiped')
+    },
+  }
+}
