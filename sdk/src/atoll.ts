@@ -1,0 +1,47 @@
+import { type RouteOutput, routes, type SandboxEvent } from '@atoll/protocol'
+import { clientConfig } from './config.ts'
+import { Connection, type Fetch } from './connection.ts'
+import { follow } from './follow.ts'
+import { Keys } from './keys.ts'
+import type { EventsOptions } from './sandbox.ts'
+import { Sandboxes } from './sandboxes.ts'
+
+export interface AtollOptions {
+  /** Where the operator is; the environment's `ATOLL_URL`, else `http://127.0.0.1:9090`. */
+  readonly url?: string | undefined
+  /** An API key or a session token; the environment's `ATOLL_API_KEY`. */
+  readonly apiKey?: string | undefined
+  /** Used for every request; the global `fetch` when not given. */
+  readonly fetch?: Fetch | undefined
+}
+
+/** What an operator can do, from what it has probed. */
+export type Capabilities = RouteOutput<typeof routes.health.capabilities>
+
+/** A client of one operator. It holds no connection of its own, so there is nothing to close. */
+export class Atoll {
+  readonly url: string
+  readonly sandboxes: Sandboxes
+  readonly keys: Keys
+  readonly #connection: Connection
+
+  constructor(options: AtollOptions = {}) {
+    const { url, apiKey } = clientConfig(options)
+    // Looked up at each call, so that a fetch that is replaced later counts.
+    const fetch: Fetch = options.fetch ?? ((...request) => globalThis.fetch(...request))
+    this.#connection = new Connection({ url, apiKey, fetch })
+    this.url = url
+    this.sandboxes = new Sandboxes(this.#connection)
+    this.keys = new Keys(this.#connection)
+  }
+
+  /** Runtimes, harnesses and features of the operator. */
+  capabilities(): Promise<Capabilities> {
+    return this.#connection.call(routes.health.capabilities, {})
+  }
+
+  /** What happens to all your sandboxes, from the cursor on and then live, until the reader leaves or the signal aborts. */
+  async *events(options: EventsOptions = {}): AsyncGenerator<SandboxEvent> {
+    for await (const { event } of follow(this.#connection, routes.events.follow, {}, options)) yield event
+  }
+}

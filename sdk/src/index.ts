@@ -1,0 +1,40 @@
+/**
+ * Client for an Atoll operator, for Node 20 and later and for browsers.
+ *
+ *     const atoll = new Atoll({ url: 'http://127.0.0.1:9090', apiKey: '…' })
+ *     await using sandbox = await atoll.sandboxes.create()
+ *     const { stdout } = await sandbox.run('echo hello')
+ *
+ * What an operator refuses is a `Failure` with a stable `code`; an operator that cannot be reached is a `ConnectionFailure`. Options are
+ * ours and camelCase; records (`info`, file entries, events) are passed on as they are on the wire.
+ */
+export type {
+  ApiKey,
+  ExecResult,
+  Exit,
+  FailureCode,
+  FileEntry,
+  Process as ProcessInfo,
+  ProcessEvent,
+  Provision,
+  RuntimeName,
+  Sandbox as SandboxInfo,
+  SandboxEvent,
+  SandboxStatus,
+  Terminal as TerminalInfo,
+  WatchEvent,
+} from '@atoll/protocol'
+export { exitNumber, Failure } from '@atoll/protocol'
+export { Atoll, type AtollOptions, type Capabilities } from './atoll.ts'
+export type { Fetch } from './connection.ts'
+export { ConnectionFailure } from './connection-failure.ts'
+export type { FileSource, Files, ReadRange } from './files.ts'
+export type { CreateKeyOptions, Keys } from './keys.ts'
+export type { Ports, PreviewLink } from './ports.ts'
+export type { FollowProcessOptions, Process, ProcessEnd, ProcessOutput, SignalName } from './process.ts'
+export type { Command, Processes, StartOptions } from './processes.ts'
+export type { RunOptions, RunResult, StdinSource } from './run.ts'
+export type { EventsOptions, ExecOptions, Sandbox } from './sandbox.ts'
+export type { CreateOptions, ListOptions, Sandboxes, SandboxSpec } from './sandboxes.ts'
+export type { Secrets } from './secrets.ts'
+export type { FollowTerminalOptions, OpenTerminalOptions, Terminal, TerminalOutput, Terminals } from './terminals.ts'
