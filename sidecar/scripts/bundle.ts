@@ -1,0 +1,102 @@
+// Makes the sidecar program: `node`, `sidecar.mjs` and `pty.node` in one folder that any glibc sandbox can run from.
+import { createHash } from 'node:crypto'
+import { chmod, copyFile, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import path from 'node:path'
+import { build, version as esbuildVersion } from 'esbuild'
+
+const packageFolder = path.resolve(import.meta.dirname, '..')
+const dist = path.join(packageFolder, 'dist')
+const failures = path.resolve(packageFolder, '../protocol/src/failures.ts')
+const require = createRequire(import.meta.url)
+const ptyPackage = `@lydell/node-pty-${process.platform}-${process.arch}`
+const inputs = {
+  node: path.join(path.dirname(require.resolve('node/package.json')), 'bin/node'),
+  pty: require.resolve(`${ptyPackage}/pty.node`),
+  folders: [path.join(packageFolder, 'src'), path.resolve(packageFolder, '../protocol/src')],
+  files: [path.join(packageFolder, 'package.json'), path.join(packageFolder, 'scripts/bundle.ts')],
+}
+
+/** A hash of everything the program is made from; of the large binaries their size and time. */
+async function fingerprint(): Promise<string> {
+  const hash = createHash('sha256').update(`${esbuildVersion} ${process.platform} ${process.arch}\n`)
+  const sources = [...inputs.files]
+  for (const folder of inputs.folders) {
+    const names = await readdir(folder, { recursive: true })
+    sources.push(...names.filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts')).map((name) => path.join(folder, name)))
+  }
+  for (const source of sources.sort()) hash.update(`${source}\n`).update(await readFile(source))
+  for (const binary of [inputs.node, inputs.pty]) {
+    const { size, mtimeMs } = await stat(binary)
+    hash.update(`${binary} ${size} ${mtimeMs}\n`)
+  }
+  return hash.digest('hex')
+}
+
+async function place(from: string, to: string): Promise<void> {
+  // The Node binary is large: a second name where the file system allows it, else a copy.
+  await link(from, to).catch(() => copyFile(from, to))
+}
+
+async function bundleCode(outfile: string): Promise<void> {
+  await build({
+    entryPoints: [path.join(packageFolder, 'src/main.ts')],
+    outfile,
+    bundle: true,
+    platform: 'node',
+    target: 'node24',
+    format: 'esm',
+    minifySyntax: true,
+    minifyWhitespace: true,
+    legalComments: 'none',
+    logLevel: 'warning',
+    // Of the protocol only its failures have code in here; anything else fails the build instead of bringing a schema library along.
+    alias: { '@atoll/protocol/sidecar': path.resolve(packageFolder, '../protocol/src/sidecar.ts'), '@atoll/protocol': failures },
+    // node-pty looks its binary up in a package that a sandbox does not have; it stands beside the bundle.
+    plugins: [
+      {
+        name: 'pty-beside-bundle',
+        setup: (building) => {
+          building.onResolve({ filter: /requireBinary$/ }, () => ({ path: 'pty', namespace: 'beside' }))
+          building.onLoad({ filter: /.*/, namespace: 'beside' }, () => ({
+            contents: "exports.requireBinary = (file) => require('./' + file)",
+          }))
+        },
+      },
+    ],
+    // The CommonJS packages in the bundle call require for Node's own modules.
+    banner: { js: "import{createRequire as makeRequire}from'node:module';const require=makeRequire(import.meta.url);" },
+  })
+}
+
+/** Two builds at once make the same, so whoever comes last is as good as the first. */
+async function replace(draft: string): Promise<void> {
+  const old = `${draft}.old`
+  await rename(dist, old).catch(() => undefined)
+  await rename(draft, dist).catch(() => undefined)
+  await rm(old, { recursive: true, force: true })
+  await stat(path.join(dist, 'sidecar.mjs'))
+}
+
+/** Makes the program unless it is there already, and answers its folder. */
+export async function bundle(): Promise<string> {
+  const wanted = await fingerprint()
+  const stamp = path.join(dist, 'fingerprint')
+  if ((await readFile(stamp, 'utf8').catch(() => '')) === wanted) return dist
+  const draft = `${dist}.draft-${process.pid}`
+  await rm(draft, { recursive: true, force: true })
+  await mkdir(draft, { recursive: true })
+  try {
+    await bundleCode(path.join(draft, 'sidecar.mjs'))
+    await place(inputs.node, path.join(draft, 'node'))
+    await copyFile(inputs.pty, path.join(draft, 'pty.node'))
+    await chmod(path.join(draft, 'pty.node'), 0o644)
+    await writeFile(path.join(draft, 'fingerprint'), wanted)
+    await replace(draft)
+  } finally {
+    await rm(draft, { recursive: true, force: true })
+  }
+  return dist
+}
+
+if (import.meta.main) console.log(await bundle())

@@ -1,0 +1,59 @@
+// Puts the parts of the sidecar together.
+import { setTimeout as delay } from 'node:timers/promises'
+import { Failure } from '@atoll/protocol'
+import { type RunRequest, type SidecarEnvironment, type SidecarHealth, sidecarGeneration } from '@atoll/protocol/sidecar'
+import manifest from '../package.json' with { type: 'json' }
+import { exec } from './commands/exec.ts'
+import { Launcher } from './commands/launcher.ts'
+import { createUnprotected } from './commands/oom-score.ts'
+import type { Config } from './config.ts'
+import { prepareDirectories } from './directories.ts'
+import { Environment } from './environment.ts'
+import type { Log } from './log.ts'
+import type { Routes } from './router.ts'
+import { createServer, listen } from './server.ts'
+
+export interface Sidecar {
+  /** Ends every process that was started here. */
+  close(): Promise<void>
+}
+
+export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
+  prepareDirectories(config, log)
+  const environment = new Environment(config.user)
+  const checkDirectory = async (directory: string): Promise<void> => {
+    throw new Failure('file.permission', `The sidecar may not enter ${directory}.`)
+  }
+  const launcher = new Launcher({ config, environment, unprotected: createUnprotected(), checkDirectory })
+  const health = (): SidecarHealth => ({
+    status: 'ok',
+    generation: sidecarGeneration,
+    version: manifest.version,
+    uptime_ms: Math.round(process.uptime() * 1000),
+    processes: launcher.liveCount,
+    terminals: 0,
+    features: ['exec', 'environment'],
+  })
+  const routes: Routes = {
+    'GET /health': health,
+    'PUT /environment': async (call) => {
+      environment.replace(await call.json<SidecarEnvironment>())
+      return {}
+    },
+    'POST /exec': async (call) =>
+      exec(launcher, await call.json<RunRequest>(), { limit: config.limits.execOutputBytes, signal: call.signal }),
+  }
+  const upgrade = async ({ path }: { path: string }): Promise<void> => {
+    throw new Failure('route.not_found', `The sidecar has no route ${path}.`)
+  }
+  const server = createServer({ routes, upgrade, log })
+  await listen(server, config.socketPath, 0o600)
+  return {
+    close: async () => {
+      server.close()
+      for (const child of launcher.live) child.signal('SIGTERM')
+      await Promise.race([Promise.all(launcher.live.map((child) => child.exit)), delay(1000)])
+      for (const child of launcher.live) child.signal('SIGKILL')
+    },
+  }
+}
