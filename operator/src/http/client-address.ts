@@ -1,9 +1,15 @@
 // Where a request comes from, as far as it can be known: `X-Forwarded-For` is believed only from proxies that were named.
-import type { IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders } from 'node:http'
 import { BlockList, isIP } from 'node:net'
 import { Failure } from '@atoll/protocol'
 
-export type AddressReader = (incoming: Pick<IncomingMessage, 'socket' | 'headers'>) => string
+/** The parts of a request that say where it comes from. */
+export interface Incoming {
+  readonly socket: { readonly remoteAddress?: string | undefined }
+  readonly headers: IncomingHttpHeaders
+}
+
+export type AddressReader = (incoming: Incoming) => string
 
 /**
  * Reads the bucket that a request is counted in: an IPv4 address, the /64 network of an IPv6 address (one customer has at least that

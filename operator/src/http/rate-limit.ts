@@ -13,6 +13,7 @@ export interface RateLimitOptions {
   readonly perMinute?: Partial<PerMinute>
   /** Nothing is counted; for benchmarks. */
   readonly off?: boolean
+  /** Milliseconds of a clock that nobody sets; not the time of day. */
   readonly now?: () => number
   /** Told of every refusal. */
   readonly onRefused?: (limit: LimitName) => void
@@ -44,7 +45,7 @@ export class RateLimiter {
   constructor(options: RateLimitOptions = {}) {
     this.#perMinute = { ...defaultPerMinute, ...options.perMinute }
     this.#isOff = options.off ?? false
-    this.#now = options.now ?? Date.now
+    this.#now = options.now ?? (() => performance.now())
     this.#onRefused = options.onRefused ?? (() => undefined)
     this.#maxWindows = options.maxWindows ?? 50_000
   }
@@ -114,10 +115,10 @@ class Window {
       this.#total += 1
       return 0
     }
-    return Math.max(1, (this.#oldestUsed() + slotCount) * slotMs - now)
+    return Math.max(1, Math.ceil((this.#oldestUsed() + slotCount) * slotMs - now))
   }
 
-  /** Empties the slots that time has passed over. A clock that is set back stays at the newest slot. */
+  /** Empties the slots that time has passed over. A clock that goes back stays at the newest slot. */
   #advance(second: number): void {
     const steps = Math.min(Math.max(0, second - this.#newest), slotCount)
     for (let step = 0; step < steps; step += 1) {

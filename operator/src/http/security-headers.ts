@@ -62,11 +62,15 @@ export function isAllowedHost(host: string | undefined, allowed: readonly string
   })
 }
 
-/** Whether an `Origin` header is the operator's own, or one that CORS lets in. Programs send none. */
+/**
+ * Whether an `Origin` header is the operator's own, or one that CORS lets in. Programs send none. Entries with `*.` do not count: below
+ * such names stand the pages of sandboxes, which nobody vouches for.
+ */
 export function isAllowedOrigin(origin: string | undefined, { hosts, cors }: { hosts: readonly string[]; cors: CorsRule }): boolean {
   if (origin === undefined || isCorsOrigin(origin, cors)) return true
   const [, host] = /^https?:\/\/([^/]+)$/i.exec(origin) ?? []
-  return isAllowedHost(host, hosts)
+  const own = hosts.filter((name) => !name.startsWith('*.'))
+  return isAllowedHost(host, own)
 }
 
 /** Lower-case name without port and final dot; undefined when it is no host. */
