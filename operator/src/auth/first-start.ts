@@ -8,7 +8,7 @@ import type { ApiKeys } from './api-keys.ts'
 import type { Scope } from './caller.ts'
 
 /** Owner of the admin key and of sessions from sign-in links. */
-export const adminOwner = 'admin'
+const adminOwner = 'admin'
 
 export interface AdminKey {
   readonly key: Secret
@@ -48,7 +48,7 @@ interface Link {
   readonly expiresAt: number
 }
 
-/** One-time codes that are traded for a session. They live in memory, as hashes: every start prints a new one. */
+/** One-time codes that are traded for a session. They live in memory, as hashes. */
 export class SignInLinks {
   readonly #links = new Map<string, Link>()
   readonly #now: () => number
@@ -76,7 +76,7 @@ export class SignInLinks {
     const link = this.#links.get(hash)
     this.#links.delete(hash)
     if (!link || link.expiresAt <= this.#now()) {
-      throw new Failure('auth.challenge_invalid', 'The sign-in link was used or has expired. The operator prints a new one when it starts.')
+      throw new Failure('auth.challenge_invalid', 'The sign-in link was used or has expired. Ask for a new one, or use an API key.')
     }
     return { owner: link.owner, scope: link.scope }
   }

@@ -7,7 +7,7 @@ export type LimitName = RateTier | 'proxy' | 'key'
 
 export type PerMinute = Readonly<Record<LimitName, number>>
 
-export const defaultPerMinute: PerMinute = { read: 120, write: 30, interactive: 2400, auth: 10, proxy: 6000, key: 6000 }
+const defaultPerMinute: PerMinute = { read: 120, write: 30, interactive: 2400, auth: 10, proxy: 6000, key: 6000 }
 
 export interface RateLimitOptions {
   readonly perMinute?: Partial<PerMinute>

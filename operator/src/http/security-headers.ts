@@ -23,7 +23,7 @@ export function corsRule(setting: string): CorsRule {
   return { kind: 'listed', origins: new Set(origins.filter((origin) => origin !== '')) }
 }
 
-export const isCorsOrigin = (origin: string, rule: CorsRule): boolean => rule.kind === 'any' || rule.origins.has(origin)
+const isCorsOrigin = (origin: string, rule: CorsRule): boolean => rule.kind === 'any' || rule.origins.has(origin)
 
 /** CORS headers of an answer; a preflight request gets `preflightHeaders` too. */
 export function corsHeaders(origin: string | undefined, rule: CorsRule): Record<string, string> {
