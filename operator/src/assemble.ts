@@ -171,7 +171,8 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
       const url = await api.listen()
       loop = repeat(config.reaperSeconds, round)
       log.info({ event: 'listening', url, runtime: defaultRuntime, adminKeyFile: admin.file }, 'listening')
-      if (admin.isNew) process.stderr.write(`Sign in once, within 15 minutes: ${links.create({ origin: url }).url.reveal()}\n`)
+      if (admin.isNew || process.stderr.isTTY)
+        process.stderr.write(`Sign in once, within 15 minutes: ${links.create({ origin: url }).url.reveal()}\n`)
       await core.probes.refresh()
     },
     stop: async () => {

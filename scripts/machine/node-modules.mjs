@@ -1,0 +1,45 @@
+// The packages from npm, and the pinned Node among them.
+
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { command } from './command.mjs'
+import { Refusal, step } from './say.mjs'
+
+export const root = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
+
+const stamp = path.join(root, 'node_modules/.atoll-installed')
+const node24 = path.join(root, 'node_modules/node/bin/node')
+
+/** The pinned Node, on which everything runs. */
+export const node24Path = () => node24
+
+const fingerprint = () =>
+  createHash('sha256')
+    .update(readFileSync(path.join(root, 'package-lock.json')))
+    .digest('hex')
+
+/** What was installed for this lock file: `prod`, `dev`, or undefined. */
+function installed() {
+  if (!existsSync(stamp) || !existsSync(node24)) return undefined
+  const [hash, kind] = readFileSync(stamp, 'utf8').trim().split(' ')
+  return hash === fingerprint() ? kind : undefined
+}
+
+/**
+ * Not `npm ci`: it wants a lock that names the optional packages of every platform.
+ * @param {{ dev?: boolean, install?: boolean }} [options] `dev`: also what checks and tests need
+ */
+export async function ensureNodeModules({ dev = false, install = true } = {}) {
+  const kind = installed()
+  if (kind === 'dev' || (kind === 'prod' && !dev)) return
+  const args = ['install', '--no-audit', '--no-fund', '--no-save', ...(dev ? [] : ['--omit=dev'])]
+  if (!install) throw new Refusal(`The packages from npm are not installed. Type:\n  npm ${args.join(' ')}`)
+  await step('installing packages from npm', async () => {
+    const { status, output } = await command('npm', args, { cwd: root })
+    if (status !== 0) throw new Refusal(`npm could not install the packages:\n${output.slice(-1500)}`)
+    if (!existsSync(node24)) throw new Refusal(`npm installed no Node 24 at ${node24}. Remove node_modules and try again.`)
+  })
+  writeFileSync(stamp, `${fingerprint()} ${dev ? 'dev' : 'prod'}\n`)
+}
