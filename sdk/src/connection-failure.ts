@@ -39,6 +39,12 @@ const reasons: Readonly<Record<string, string>> = {
 
 function reasonOf(url: string, cause: unknown): string {
   const code = systemCode(cause)
-  const detail = (code && reasons[code]) ?? code ?? (cause instanceof Error ? cause.message : String(cause))
+  const detail = (code && reasons[code]) ?? code ?? deepest(cause)
   return `No answer from the operator at ${url}: ${detail}.`
+}
+
+/** fetch itself only says that it failed; the reason lies in its cause. */
+function deepest(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  return error.cause instanceof Error ? deepest(error.cause) : error.message
 }

@@ -1,6 +1,6 @@
 // Runs one command to its end: started as a process, read as a stream that survives lost connections.
 import { Failure } from '@atoll/protocol'
-import { endOf, type FollowProcessOptions, lost, lostOr, outputOf, type Process, type ProcessEnd } from './process.ts'
+import { endOf, type FollowProcessOptions, lost, lostOr, outputOf, type Process, type ProcessEnd, type ProcessOutput } from './process.ts'
 import type { Command, StartOptions } from './processes.ts'
 
 export type StdinSource = string | Uint8Array | AsyncIterable<string | Uint8Array>
@@ -12,6 +12,10 @@ export interface RunOptions extends Omit<StartOptions, 'stdin'> {
   readonly onStdout?: ((text: string) => void | Promise<void>) | undefined
   /** As `onStdout`, for standard error. */
   readonly onStderr?: ((text: string) => void | Promise<void>) | undefined
+  /** Called with each piece of either stream as it came: bytes, and their order over both streams. */
+  readonly onOutput?: ((output: ProcessOutput) => void | Promise<void>) | undefined
+  /** Called when the command has started, with the process that it is. */
+  readonly onStart?: ((process: Process) => void) | undefined
   /** False: `stdout` and `stderr` of the result stay empty, for output too long to keep in memory. True when not given. */
   readonly collect?: boolean | undefined
   /** Kills the command with all that it started; `run` then rejects with the signal's reason. */
@@ -36,6 +40,7 @@ export async function run(start: Start, command: Command, options: RunOptions): 
   // The signal is not passed on: a start that is cut off would leave a command that nobody knows.
   const process = await start(command, { ...options, stdin: stdin === undefined ? 'closed' : 'open' })
   try {
+    options.onStart?.(process)
     const stop = new AbortController()
     const writing = stdin === undefined ? Promise.resolve() : feed(process, stdin, stop.signal)
     const following = read(process, options).finally(() => stop.abort())
@@ -62,7 +67,9 @@ async function read(process: Process, options: RunOptions): Promise<RunResult> {
       if ('exitCode' in next) return finish(next)
       if (next.event.type === 'exit') return finish(endOf(next.event))
       const output = outputOf(next.event)
-      if (!output || output.stream === 'gap') {
+      if (!output) continue
+      await options.onOutput?.(output)
+      if (output.stream === 'gap') {
         truncated = true
         continue
       }

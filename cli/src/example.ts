@@ -1,0 +1,2 @@
+/** The end of a help text. */
+export const example = (...lines: readonly string[]): string => `\nExample:\n${lines.map((line) => `  $ ${line}`).join('\n')}`
