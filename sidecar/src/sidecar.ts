@@ -6,6 +6,7 @@ import manifest from '../package.json' with { type: 'json' }
 import { exec } from './commands/exec.ts'
 import { Launcher } from './commands/launcher.ts'
 import { createUnprotected } from './commands/oom-score.ts'
+import { Processes, processRoutes } from './commands/processes.ts'
 import type { Config } from './config.ts'
 import { prepareDirectories } from './directories.ts'
 import { Environment } from './environment.ts'
@@ -25,6 +26,7 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
     throw new Failure('file.permission', `The sidecar may not enter ${directory}.`)
   }
   const launcher = new Launcher({ config, environment, unprotected: createUnprotected(), checkDirectory })
+  const processes = new Processes(config, launcher)
   const health = (): SidecarHealth => ({
     status: 'ok',
     generation: sidecarGeneration,
@@ -32,7 +34,7 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
     uptime_ms: Math.round(process.uptime() * 1000),
     processes: launcher.liveCount,
     terminals: 0,
-    features: ['exec', 'environment'],
+    features: ['exec', 'environment', 'processes'],
   })
   const routes: Routes = {
     'GET /health': health,
@@ -42,6 +44,7 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
     },
     'POST /exec': async (call) =>
       exec(launcher, await call.json<RunRequest>(), { limit: config.limits.execOutputBytes, signal: call.signal }),
+    ...processRoutes(processes, config),
   }
   const upgrade = async ({ path }: { path: string }): Promise<void> => {
     throw new Failure('route.not_found', `The sidecar has no route ${path}.`)
