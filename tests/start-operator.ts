@@ -1,7 +1,7 @@
 // Starts a real operator process on a free port with folders of its own, for tests and benchmarks.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createWriteStream, mkdtempSync } from 'node:fs'
+import { chmodSync, createWriteStream, mkdtempSync } from 'node:fs'
 import { readFile, rm } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
@@ -133,6 +133,7 @@ const environment = (folder: string, options: OperatorOptions): Record<string, s
 /** @throws Error with the operator's own output when it does not start */
 export async function startOperator(options: OperatorOptions = {}): Promise<TestOperator> {
   const folder = options.folder ?? mkdtempSync(path.join(os.tmpdir(), 'atoll-test-'))
+  chmodSync(folder, 0o711) // Sandbox users must get to their disks below it.
   const env = environment(folder, options)
   const child = spawn(process.execPath, [main], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const log = createWriteStream(path.join(folder, 'operator.log'), { flags: 'a' })

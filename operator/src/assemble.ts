@@ -43,6 +43,9 @@ export interface Operator {
   stop(): Promise<void>
 }
 
+/** How old a probe may be before it is made again. */
+const probeAgeMs = 10 * 60_000
+
 const here = path.dirname(fileURLToPath(import.meta.url))
 
 const limitsOf = (config: Config): Limits => ({
@@ -62,20 +65,30 @@ const limitsOf = (config: Config): Limits => ({
   maxLifetimeSeconds: config.maxLifetimeSeconds,
 })
 
+interface Runtimes {
+  readonly runtimes: Map<RuntimeName, Runtime>
+  close(): Promise<void>
+}
+
 /** The runtimes of this machine. Which of them work is for their probes to say. */
-async function openRuntimes(config: Config, instanceId: string, log: Logger): Promise<Map<RuntimeName, Runtime>> {
+async function openRuntimes(config: Config, instanceId: string, log: Logger): Promise<Runtimes> {
   const programDir = await installProgram(config.sidecarDir ?? path.join(here, '../../sidecar/dist'), path.join(config.stateDir, 'program'))
   const disks = await openWorkspaceDisks({ stateDir: config.stateDir, readySizeGb: config.defaultDiskGb, log })
   const cgroups = await openCgroups({ name: instanceId })
   const common = { programDir, runDir: config.runDir, stateDir: config.stateDir, operatorId: instanceId, disks, log }
   const engine = createDockerRuntime({
     ...common,
-    engine: config.engine,
-    engineTimeoutMs: config.engineTimeoutSeconds * 1000,
+    engineSocket: config.engine,
+    engineDeadlineMs: config.engineTimeoutSeconds * 1000,
     defaultImage: config.image,
     pullImages: config.pullImages,
   })
-  return new Map([engine, createNamespaceRuntime({ ...common, cgroups })].map((runtime) => [runtime.name, runtime]))
+  const runtimes = new Map([engine, createNamespaceRuntime({ ...common, cgroups })].map((runtime) => [runtime.name, runtime]))
+  const close = async (): Promise<void> => {
+    for (const runtime of runtimes.values()) await runtime.close()
+    await disks.close()
+  }
+  return { runtimes, close }
 }
 
 /** The runtime named by the setting; else docker when an engine answers, else namespace, said loudly. */
@@ -138,7 +151,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
   const store = new SqliteStore(db, Date.now)
   const sessionSecret = config.sessionSecret === undefined ? undefined : new Secret(config.sessionSecret)
   const keyring = await Keyring.open({ stateDir: config.stateDir, sessionSecret })
-  const runtimes = await openRuntimes(config, db.instanceId(), log)
+  const { runtimes, close: closeRuntimes } = await openRuntimes(config, db.instanceId(), log)
   const defaultRuntime = await chooseDefault(config, runtimes, log)
   const core = openCore(config, { store, keyring, runtimes, defaultRuntime, log })
   const metrics = new Metrics(store)
@@ -161,6 +174,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
     await reconcile(reconcileParts)
     metrics.reaped(await reap({ ...core, store, now: Date.now, log }))
     await sessionStore.prune(Date.now())
+    await core.probes.refreshOlderThan(probeAgeMs)
   }
   let loop: ReturnType<typeof repeat> | undefined
   return {
@@ -180,7 +194,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
       await api.close()
       await core.lifecycle.settle()
       core.guests.closeAll()
-      for (const runtime of runtimes.values()) await runtime.close()
+      await closeRuntimes()
       db.close()
     },
   }

@@ -21,9 +21,10 @@ export class Probes {
     this.#now = parts.now
   }
 
-  /** Takes over a probe that was made while a default was looked for. */
-  remember(name: RuntimeName, probe: Probe): void {
-    this.#known.set(name, { probe, at: this.#now() })
+  /** Probes again what was last probed before `ageMs`. */
+  async refreshOlderThan(ageMs: number): Promise<void> {
+    const oldest = Math.min(...[...this.#known.values()].map(({ at }) => at))
+    if (this.#now() - oldest > ageMs) await this.refresh()
   }
 
   /** Probes every runtime again; one round at a time. */
@@ -35,7 +36,10 @@ export class Probes {
   }
 
   async #probeAll(): Promise<void> {
-    for (const runtime of this.#runtimes.values()) this.remember(runtime.name, await runtime.probe(AbortSignal.timeout(probeDeadlineMs)))
+    for (const runtime of this.#runtimes.values()) {
+      const probe = await runtime.probe(AbortSignal.timeout(probeDeadlineMs))
+      this.#known.set(runtime.name, { probe, at: this.#now() })
+    }
   }
 
   /** Why new sandboxes of the default runtime cannot run at this moment; undefined when they can. */
@@ -44,13 +48,11 @@ export class Probes {
     if (!runtime) return `the runtime ${this.defaultRuntime} is not part of this operator`
     const silent = await runtime.ping(AbortSignal.timeout(pingDeadlineMs))
     if (silent !== undefined) return silent
-    const known = this.#known.get(this.defaultRuntime)
-    if (!known) return 'the runtime has not been probed yet'
-    if (known.probe.available) return undefined
-    // It answers, though the last probe failed: only a new probe can tell.
+    if (this.#known.get(this.defaultRuntime)?.probe.available) return undefined
+    // It answers and was never probed, or failed when it was: only a new probe can tell.
     await this.refresh()
-    const again = this.#known.get(this.defaultRuntime)?.probe
-    return again?.available ? undefined : (again?.reason ?? 'the runtime does not work')
+    const probe = this.#known.get(this.defaultRuntime)?.probe
+    return probe?.available ? undefined : (probe?.reason ?? 'the runtime does not work')
   }
 
   /** Every probe that was made; what was not probed is not there. */

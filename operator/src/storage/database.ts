@@ -13,7 +13,8 @@ export class Database {
   readonly #statements = new Map<string, StatementSync>()
 
   constructor(file: string) {
-    mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 })
+    // Searchable, so that sandbox users get to their own disks below it; every file in it has its own fence.
+    mkdirSync(path.dirname(file), { recursive: true, mode: 0o711 })
     try {
       this.#db = new DatabaseSync(file)
       // FULL: a write that was answered survives a power cut. busy_timeout covers a backup tool that reads meanwhile.
