@@ -1,0 +1,69 @@
+// The first journey through the SDK: create a sandbox, run a command in it, write and read a file. Progress goes to standard error, the
+// result as JSON to standard output.
+import { readFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { runtimeNames } from '@atoll/protocol'
+import { Atoll, type Sandbox } from '@atoll/sdk'
+
+/** Marks what an earlier start has left, so that starts do not pile up sandboxes. */
+const mark = { made_by: 'npm start' }
+const greeting = 'Hello from your first sandbox.\n'
+const command = 'echo "I am $(id -un) in $(pwd), on $(. /etc/os-release; echo "$PRETTY_NAME"), kernel $(uname -r)"'
+
+const { values } = parseArgs({
+  options: {
+    url: { type: 'string', default: 'http://127.0.0.1:9090' },
+    'key-file': { type: 'string', default: '/var/lib/atoll/admin-key' },
+    runtime: { type: 'string' },
+    once: { type: 'boolean', default: false },
+  },
+})
+
+const say = (text: string): void => void process.stderr.write(`${text}\n`)
+
+async function timed<T>(what: string, work: () => Promise<T>): Promise<{ result: T; ms: number }> {
+  const startedAt = performance.now()
+  const result = await work()
+  const ms = Math.round(performance.now() - startedAt)
+  say(`${String(ms).padStart(6)} ms  ${what}`)
+  return { result, ms }
+}
+
+async function removeEarlier(atoll: Atoll): Promise<void> {
+  for await (const sandbox of atoll.sandboxes.list({ metadata: mark, state: ['running', 'stopped', 'ended'] })) await sandbox.delete()
+}
+
+async function visit(sandbox: Sandbox): Promise<{ output: string; timings: Record<string, number> }> {
+  const ran = await timed('run a command in it', () => sandbox.run(command))
+  if (ran.result.exitCode !== 0) throw new Error(`The command ended with ${ran.result.exitCode}: ${ran.result.stderr}`)
+  const written = await timed('write a file', () => sandbox.files.write('hello.txt', greeting))
+  const read = await timed('read it back', () => sandbox.files.readText('hello.txt'))
+  if (read.result !== greeting) throw new Error('The file that was read is not the one that was written.')
+  say(`\n${ran.result.stdout.trimEnd()}`)
+  return { output: ran.result.stdout, timings: { exec_ms: ran.ms, write_ms: written.ms, read_ms: read.ms } }
+}
+
+async function main(): Promise<void> {
+  const atoll = new Atoll({ url: values.url, apiKey: readFileSync(values['key-file'], 'utf8').trim() })
+  const runtime = runtimeNames.find((name) => name === values.runtime)
+  await removeEarlier(atoll)
+  const created = await timed(`create a sandbox (${runtime ?? 'default runtime'})`, () =>
+    atoll.sandboxes.create({ name: 'first', metadata: mark, runtime }),
+  )
+  const sandbox = created.result
+  let isWanted = false
+  try {
+    const { output, timings } = await visit(sandbox)
+    isWanted = !values.once
+    const removed = values.once ? await timed('delete it', () => sandbox.delete()) : undefined
+    const all = { create_ms: created.ms, ...timings, ...(removed && { delete_ms: removed.ms }) }
+    process.stdout.write(JSON.stringify({ sandbox: sandbox.name, timings: all, output }))
+  } finally {
+    if (!isWanted) await sandbox.delete()
+  }
+}
+
+await main().catch((error: unknown) => {
+  say(error instanceof Error ? error.message : String(error))
+  process.exitCode = 1
+})
