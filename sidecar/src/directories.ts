@@ -20,10 +20,11 @@ function giveTo(user: User, directory: string, mode: number): void {
 }
 
 /**
- * Makes what is missing, and the home and workspace writable for the user.
- * A place that cannot be made is logged and not fatal: most of what a sandbox does works without it.
+ * Makes what is missing, and the home and workspace writable for the user. Answers what it could not make: the sidecar may not write
+ * where only the user may, so the user has to. It is not fatal, because most of what a sandbox does works without it.
  */
-export function prepareDirectories({ channel, state, workspace, secrets, user }: Config, log: Log): void {
+export function prepareDirectories({ channel, state, workspace, secrets, user }: Config, log: Log): readonly string[] {
+  const left: string[] = []
   makePrivate(channel)
   makePrivate(state)
   const owned: [string, number][] = [
@@ -36,6 +37,8 @@ export function prepareDirectories({ channel, state, workspace, secrets, user }:
       giveTo(user, directory, mode)
     } catch (error) {
       log('warn', `${directory} is not ready for the sandbox user`, describe(error))
+      left.push(directory)
     }
   }
+  return left
 }

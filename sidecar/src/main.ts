@@ -1,6 +1,7 @@
 // The daemon inside a sandbox: the operator's only hands in there.
 import { writeSync } from 'node:fs'
 import { type Config, readConfig } from './config.ts'
+import { startFileWorker } from './files/worker.ts'
 import { createLog, describe, type Log } from './log.ts'
 import { startSidecar } from './sidecar.ts'
 
@@ -13,6 +14,10 @@ function dropGroups(config: Config): void {
 
 async function main(log: Log): Promise<void> {
   const config = readConfig()
+  if (process.argv[2] === '--files') {
+    await startFileWorker(config, log)
+    return
+  }
   dropGroups(config)
   const sidecar = await startSidecar(config, log)
   process.once('SIGTERM', () => {

@@ -10,7 +10,8 @@ import { Processes, processRoutes } from './commands/processes.ts'
 import type { Config } from './config.ts'
 import { prepareDirectories } from './directories.ts'
 import { Environment } from './environment.ts'
-import type { Log } from './log.ts'
+import { FilesClient, fileRoutes } from './files/client.ts'
+import { describe, type Log } from './log.ts'
 import type { Routes } from './router.ts'
 import { createServer, listen } from './server.ts'
 
@@ -19,14 +20,33 @@ export interface Sidecar {
   close(): Promise<void>
 }
 
-export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
-  prepareDirectories(config, log)
-  const environment = new Environment(config.user)
-  const checkDirectory = async (directory: string): Promise<void> => {
-    throw new Failure('file.permission', `The sidecar may not enter ${directory}.`)
+/** Sets the environment and the files of the secrets, one caller after the other. */
+function configurer(environment: Environment, files: FilesClient): (given: SidecarEnvironment) => Promise<void> {
+  let turn: Promise<void> = Promise.resolve()
+  const apply = async (given: SidecarEnvironment): Promise<void> => {
+    const gone = environment.secretNames.filter((name) => !Object.hasOwn(given.secrets, name))
+    if (gone.length > 0 || Object.keys(given.secrets).length > 0) await files.writeSecrets({ secrets: given.secrets, gone })
+    environment.replace(given)
   }
-  const launcher = new Launcher({ config, environment, unprotected: createUnprotected(), checkDirectory })
+  return (given) => {
+    const done = turn.then(() => apply(given))
+    turn = done.catch(() => undefined)
+    return done
+  }
+}
+
+export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
+  const unprotected = createUnprotected()
+  const left = prepareDirectories(config, log)
+  const files = new FilesClient({ config, unprotected, log })
+  for (const directory of left) {
+    await files.makeDirectory(directory).catch((error: unknown) => log('warn', `the user cannot make ${directory}`, describe(error)))
+  }
+  const environment = new Environment(config.user)
+  const checkDirectory = (directory: string): Promise<void> => files.checkDirectory(directory)
+  const launcher = new Launcher({ config, environment, unprotected, checkDirectory })
   const processes = new Processes(config, launcher)
+  const configure = configurer(environment, files)
   const health = (): SidecarHealth => ({
     status: 'ok',
     generation: sidecarGeneration,
@@ -34,17 +54,18 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
     uptime_ms: Math.round(process.uptime() * 1000),
     processes: launcher.liveCount,
     terminals: 0,
-    features: ['exec', 'environment', 'processes'],
+    features: ['exec', 'environment', 'processes', 'files'],
   })
   const routes: Routes = {
     'GET /health': health,
     'PUT /environment': async (call) => {
-      environment.replace(await call.json<SidecarEnvironment>())
+      await configure(await call.json<SidecarEnvironment>())
       return {}
     },
     'POST /exec': async (call) =>
       exec(launcher, await call.json<RunRequest>(), { limit: config.limits.execOutputBytes, signal: call.signal }),
     ...processRoutes(processes, config),
+    ...fileRoutes(files),
   }
   const upgrade = async ({ path }: { path: string }): Promise<void> => {
     throw new Failure('route.not_found', `The sidecar has no route ${path}.`)

@@ -1,0 +1,162 @@
+// The sidecar's side of the file worker: starts it when it is needed, keeps it, and passes calls on to it.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmodSync, chownSync, mkdirSync } from 'node:fs'
+import http, { type IncomingMessage } from 'node:http'
+import path from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { Failure, type FailureBody, isFailureCode } from '@atoll/protocol'
+import type { Unprotected } from '../commands/oom-score.ts'
+import type { Config } from '../config.ts'
+import type { Log } from '../log.ts'
+import type { Call, Handler, Routes } from '../router.ts'
+import type { SecretFiles } from './secret-files.ts'
+import { workerSocketName } from './worker.ts'
+
+export interface FilesClientParts {
+  readonly config: Config
+  readonly unprotected: Unprotected
+  readonly log: Log
+}
+
+const passedIn = ['content-length', 'content-type', 'range']
+const passedOut = [
+  'content-type',
+  'content-length',
+  'content-range',
+  'accept-ranges',
+  'etag',
+  'last-modified',
+  'cache-control',
+  'x-accel-buffering',
+]
+
+const some = (headers: http.IncomingHttpHeaders, names: readonly string[]): http.OutgoingHttpHeaders =>
+  Object.fromEntries(names.flatMap((name) => (headers[name] === undefined ? [] : [[name, headers[name]]])))
+
+const brokenOff = (cause: unknown): Failure =>
+  new Failure('sandbox.unreachable', 'The file worker of the sandbox ended in the middle of this. Try again.', { cause, retryAfterMs: 100 })
+
+export class FilesClient {
+  readonly #parts: FilesClientParts
+  readonly #directory: string
+  readonly #agent = new http.Agent({ keepAlive: true })
+  #worker: Promise<ChildProcess> | undefined
+
+  constructor(parts: FilesClientParts) {
+    this.#parts = parts
+    this.#directory = path.join(parts.config.state, 'files')
+    mkdirSync(this.#directory, { recursive: true, mode: 0o711 })
+    chmodSync(this.#directory, 0o711)
+    chownSync(this.#directory, parts.config.user.uid, parts.config.user.gid)
+  }
+
+  /** @throws Failure `process.spawn_failed` */
+  #ready(): Promise<ChildProcess> {
+    this.#worker ??= this.#start().catch((cause: unknown) => {
+      this.#worker = undefined
+      throw new Failure('process.spawn_failed', 'The sandbox could not start its file worker. It may be at a limit.', {
+        cause,
+        retryAfterMs: 1000,
+      })
+    })
+    return this.#worker
+  }
+
+  async #start(): Promise<ChildProcess> {
+    const { config, unprotected, log } = this.#parts
+    const { uid, gid, home } = config.user
+    const env = {
+      HOME: home,
+      ATOLL_HOME: home,
+      ATOLL_WORKSPACE: config.workspace,
+      ATOLL_SECRETS: config.secrets,
+      ATOLL_READER_STALL_MS: String(config.limits.readerStallMs),
+      ATOLL_HEARTBEAT_MS: String(config.limits.heartbeatMs),
+    }
+    const [, program = ''] = process.argv
+    const worker = unprotected(() =>
+      // The user may not enter the sidecar's directory; the worker starts inside of its own part, so it needs no way in.
+      spawn(process.execPath, [path.resolve(program), '--files'], {
+        cwd: this.#directory,
+        env,
+        uid,
+        gid,
+        detached: true,
+        stdio: ['pipe', 'pipe', 'inherit'],
+      }),
+    )
+    worker.once('exit', (code, signal) => {
+      this.#worker = undefined
+      log('warn', 'the file worker ended', { code, signal })
+    })
+    const ended = once(worker, 'exit').then(() => Promise.reject(new Error('The file worker ended at its start.')))
+    await Promise.race([once(worker.stdout, 'data'), ended])
+    ended.catch(() => undefined)
+    return worker
+  }
+
+  async #request(options: { method: string; path: string; headers?: http.OutgoingHttpHeaders }): Promise<http.ClientRequest> {
+    await this.#ready()
+    return http.request({ ...options, agent: this.#agent, socketPath: path.join(this.#directory, workerSocketName) })
+  }
+
+  /** Passes a caller's request on, and the answer back, both as they come. */
+  readonly forward: Handler = async ({ request, response, signal }: Call) => {
+    const headers = some(request.headers, passedIn)
+    const outgoing = await this.#request({ method: request.method ?? 'GET', path: request.url ?? '/', headers })
+    const abandon = (): void => void outgoing.destroy()
+    if (signal.aborted) abandon()
+    else signal.addEventListener('abort', abandon, { once: true })
+    request.once('error', abandon)
+    request.pipe(outgoing)
+    const [answer]: IncomingMessage[] = await once(outgoing, 'response').catch((cause: unknown) => {
+      throw brokenOff(cause)
+    })
+    outgoing.on('error', () => response.destroy())
+    if (!answer) throw brokenOff(undefined)
+    response.writeHead(answer.statusCode ?? 500, some(answer.headers, passedOut))
+    response.flushHeaders()
+    await pipeline(answer, response).catch(() => response.destroy())
+  }
+
+  /** Asks the worker for the sidecar itself. @throws Failure of the worker */
+  async #ask(method: string, target: string, body: object = {}): Promise<void> {
+    const outgoing = await this.#request({ method, path: target })
+    outgoing.end(method === 'GET' ? undefined : JSON.stringify(body))
+    const [answer]: IncomingMessage[] = await once(outgoing, 'response').catch((cause: unknown) => {
+      throw brokenOff(cause)
+    })
+    const text = Buffer.concat((await answer?.toArray()) ?? []).toString()
+    if (answer?.statusCode === 200) return
+    const { code, error }: Partial<FailureBody> = JSON.parse(text)
+    throw new Failure(isFailureCode(code) ? code : 'internal', error ?? 'The file worker refused.')
+  }
+
+  /** @throws Failure `file.*` unless the user may go into it */
+  async checkDirectory(directory: string): Promise<void> {
+    await this.#ask('GET', `/directory?${new URLSearchParams({ path: directory })}`)
+  }
+
+  async makeDirectory(directory: string): Promise<void> {
+    await this.#ask('POST', `/directory?${new URLSearchParams({ path: directory })}`)
+  }
+
+  async writeSecrets(files: SecretFiles): Promise<void> {
+    await this.#ask('PUT', '/secrets', files)
+  }
+}
+
+export function fileRoutes(files: FilesClient): Routes {
+  const served = [
+    'GET /files',
+    'GET /files/stat',
+    'GET /files/content',
+    'PUT /files/content',
+    'POST /files/mkdir',
+    'POST /files/move',
+    'DELETE /files',
+    'GET /files/watch',
+  ]
+  return Object.fromEntries(served.map((key) => [key, files.forward]))
+}
