@@ -1,28 +1,41 @@
 // The sidecar program as sandboxes get it: a copy that a later build or upgrade of the operator does not change under running sandboxes.
 import { createHash } from 'node:crypto'
-import { constants, createReadStream, existsSync } from 'node:fs'
-import { chmod, copyFile, mkdir, readdir, rename, rm } from 'node:fs/promises'
-import path from 'node:path'
-import { pipeline } from 'node:stream/promises'
+import { constants, existsSync } from 'node:fs'
+import { chmod, copyFile, link, mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Failure } from '@atoll/protocol'
 
 const needed = ['node', 'sidecar.mjs', 'pty.node']
+/** Known by size and time instead of by content: it is large, and read at every start of the operator. */
+const large = 'node'
 
-async function hashOf(folder: string, names: readonly string[]): Promise<string> {
+async function versionOf(folder: string, names: readonly string[]): Promise<string> {
   const hash = createHash('sha256')
   for (const name of names) {
-    hash.update(`${name}\n`)
-    await pipeline(createReadStream(path.join(folder, name)), hash, { end: false })
+    const path = join(folder, name)
+    const { size, mtimeMs } = await stat(path)
+    hash.update(`${name} ${size}\n`).update(name === large ? String(mtimeMs) : await readFile(path))
   }
   return hash.digest('hex').slice(0, 16)
 }
 
+/** Another name for the same file where that is possible and everybody may use it, else a copy, by reflink where there are such. */
+async function place(from: string, to: string, mode: number): Promise<void> {
+  try {
+    if (((await stat(from)).mode & mode) !== mode) throw new Error('only a copy may have another mode')
+    await link(from, to)
+  } catch {
+    await copyFile(from, to, constants.COPYFILE_FICLONE)
+    await chmod(to, mode)
+  }
+}
+
 /**
- * Copies the program in `from` to a folder of `into` that is named by its content, unless it is there already.
+ * Puts the program in `from` into a folder of `into` that is named by its version, unless it is there already.
  * @throws Failure `config.invalid` when the program was not built
  */
 export async function installProgram(from: string, into: string): Promise<string> {
-  const missing = needed.filter((name) => !existsSync(path.join(from, name)))
+  const missing = needed.filter((name) => !existsSync(join(from, name)))
   if (missing.length > 0) {
     throw new Failure(
       'config.invalid',
@@ -30,16 +43,17 @@ export async function installProgram(from: string, into: string): Promise<string
     )
   }
   const names = (await readdir(from)).sort()
-  const folder = path.join(into, await hashOf(from, names))
+  const folder = join(into, await versionOf(from, names))
   if (existsSync(folder)) return folder
   const draft = `${folder}.draft-${process.pid}`
   await rm(draft, { recursive: true, force: true })
-  await mkdir(draft, { recursive: true, mode: 0o755 })
-  for (const name of names) {
-    // A reflink where the file system has them: the Node binary is large.
-    await copyFile(path.join(from, name), path.join(draft, name), constants.COPYFILE_FICLONE)
-    await chmod(path.join(draft, name), name === 'node' ? 0o755 : 0o644)
-  }
+  await mkdir(draft, { recursive: true })
+  await chmod(draft, 0o755)
+  for (const name of names) await place(join(from, name), join(draft, name), name === large ? 0o755 : 0o644)
   await rename(draft, folder)
   return folder
 }
+
+/** The program's folder below the operator's state folder. */
+export const keepSidecarProgram = (programDir: string, stateDir: string): Promise<string> =>
+  installProgram(programDir, join(stateDir, 'program'))

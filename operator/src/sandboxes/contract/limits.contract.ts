@@ -36,7 +36,8 @@ export function limitCases(get: () => Subject): void {
     const reason = subject.skipFor('pids')
     if (reason) return t.skip(reason)
     const box = await subject.start({ pids: 96 })
-    const bomb = await box.start({ command: 'while :; do sleep 1000 & done 2>/dev/null' })
+    const script = 'while (1) { my $p = fork; if (!defined $p) { select undef, undef, undef, 0.002 } elsif ($p == 0) { sleep 1000; exit } }'
+    const bomb = await box.start({ argv: ['perl', '-e', script] })
     const isFull = async () => {
       try {
         return (await box.exec({ argv: ['true'] })).exit_code !== 0

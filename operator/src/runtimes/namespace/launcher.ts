@@ -1,0 +1,160 @@
+// A bubblewrap process in a user namespace of its own that waits to be told what to make. One can be held in reserve, so that a start
+// pays for the sandbox alone; it ends by itself when the operator dies before telling it.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, openSync, writeFileSync } from 'node:fs'
+import { Socket } from 'node:net'
+import type { Readable } from 'node:stream'
+import { hostEnvironment } from '../../host/command.ts'
+import { type ProcessIdentity, processIdentity } from './process-identity.ts'
+import { sidecarCapabilities } from './root-file-system.ts'
+import { rangeSize } from './uid-ranges.ts'
+
+/** Where bubblewrap finds its filter and its arguments, and tells the pid of the sandbox's first process. */
+const fd = { seccomp: 3, args: 4, info: 5 } as const
+
+export interface LauncherOptions {
+  /** First host user id of the sandbox's range. */
+  readonly base: number
+  readonly logPath: string
+  readonly seccompPath: string
+  /** What runs inside, as an argument vector. */
+  readonly command: readonly string[]
+}
+
+export class Launcher {
+  readonly base: number
+  readonly logPath: string
+  readonly process: ProcessIdentity
+  readonly #child: ChildProcess
+  readonly #holder: ChildProcess
+  /** How it ended, once it has. */
+  readonly #ended: Promise<string>
+
+  constructor(options: { base: number; logPath: string; child: ChildProcess; holder: ChildProcess; identity: ProcessIdentity }) {
+    this.base = options.base
+    this.logPath = options.logPath
+    this.process = options.identity
+    this.#child = options.child
+    this.#holder = options.holder
+    this.#ended = new Promise((resolve) => {
+      this.#child.once('exit', (code, signal) => resolve(signal ? `was killed by ${signal}` : `ended with ${code}`))
+    })
+    // One that waits in reserve must not keep the operator from ending.
+    this.#child.unref()
+    for (const index of [fd.args, fd.info]) this.#pipe(index).unref()
+  }
+
+  get hasEnded(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null
+  }
+
+  /** Resolves with how it ended, when it does. */
+  get ended(): Promise<string> {
+    return this.#ended
+  }
+
+  /** Makes the sandbox. Resolves with its first process; with undefined when bubblewrap ended without making one. */
+  async launch(args: readonly string[]): Promise<ProcessIdentity | undefined> {
+    this.#child.ref()
+    const input = this.#pipe(fd.args)
+    this.#pipe(fd.info).ref()
+    input.on('error', ignoreBrokenPipe)
+    input.end(args.map((arg) => `${arg}\0`).join(''))
+    const info = await firstObject(this.#pipe(fd.info))
+    this.#letGo()
+    const pid = /"child-pid":\s*(\d+)/.exec(info)?.[1]
+    if (pid === undefined) return undefined
+    try {
+      return processIdentity(Number(pid))
+    } catch {
+      return undefined // It died at once; the caller hears from `ended`.
+    }
+  }
+
+  /** Ends it, whatever it has made. */
+  async discard(): Promise<void> {
+    this.#letGo()
+    if (this.hasEnded) return
+    this.#child.ref()
+    this.#child.kill('SIGKILL')
+    await this.#ended
+  }
+
+  /** A sandbox outlives the operator: nothing here may keep it waiting. */
+  #letGo(): void {
+    this.#holder.kill('SIGKILL')
+    for (const index of [fd.args, fd.info]) this.#pipe(index).destroy()
+    this.#child.unref()
+  }
+
+  #pipe(index: number): Socket {
+    const stream = this.#child.stdio[index]
+    if (!(stream instanceof Socket)) throw new Error('bubblewrap was started without its pipes')
+    return stream
+  }
+}
+
+/** Text up to the end of a JSON object, or whatever there was when it ended before. */
+async function firstObject(stream: Readable): Promise<string> {
+  let text = ''
+  for await (const chunk of stream) {
+    text += chunk
+    if (text.includes('}')) break
+  }
+  return text
+}
+
+/** It means that bubblewrap has ended, and `ended` says how. */
+const ignoreBrokenPipe = (): void => undefined
+
+/** Starts a process in a new user namespace that maps the range, and keeps it there until it is killed or the operator dies. */
+async function openUserNamespace(base: number): Promise<ChildProcess> {
+  const holder = spawn('unshare', ['--user', 'cat'], { stdio: ['pipe', 'pipe', 'ignore'], env: { ...hostEnvironment } })
+  const failed = once(holder, 'exit').then(() => {
+    throw new Error('no user namespace could be made (unshare --user failed)')
+  })
+  try {
+    // An answer from `cat` shows that it runs inside the new namespace.
+    holder.stdin?.on('error', ignoreBrokenPipe)
+    holder.stdin?.write('\n')
+    await Promise.race([once(holder.stdout as Readable, 'data'), failed])
+    for (const map of ['uid_map', 'gid_map']) writeFileSync(`/proc/${holder.pid}/${map}`, `0 ${base} ${rangeSize}`)
+    return holder
+  } catch (error) {
+    holder.kill('SIGKILL')
+    throw error
+  } finally {
+    failed.catch(ignoreBrokenPipe)
+    holder.unref()
+  }
+}
+
+export async function openLauncher({ base, logPath, seccompPath, command }: LauncherOptions): Promise<Launcher> {
+  const holder = await openUserNamespace(base)
+  const log = openSync(logPath, 'a', 0o600)
+  const seccomp = openSync(seccompPath, 'r')
+  try {
+    const enter = [`--user=/proc/${holder.pid}/ns/user`, '--setuid', '0', '--setgid', '0', '--']
+    // bubblewrap inherits what it needs to build the sandbox; nothing that it starts can ever have more than the bounds.
+    const bounds = sidecarCapabilities.map((name) => `+${name}`).join()
+    const bound = ['setpriv', '--inh-caps=+all', '--', 'setpriv', `--bounding-set=-all,${bounds}`, '--']
+    const wrap = ['bwrap', '--args', String(fd.args), '--info-fd', String(fd.info), '--seccomp', String(fd.seccomp), '--', ...command]
+    const child = spawn('nsenter', [...enter, ...bound, ...wrap], {
+      cwd: '/',
+      env: { ...hostEnvironment },
+      detached: true,
+      stdio: ['ignore', log, log, seccomp, 'pipe', 'pipe'],
+    })
+    await once(child, 'spawn')
+    const { pid } = child
+    if (pid === undefined) throw new Error('bubblewrap could not be started')
+    return new Launcher({ base, logPath, child, holder, identity: processIdentity(pid) })
+  } catch (error) {
+    holder.kill('SIGKILL')
+    throw error
+  } finally {
+    closeSync(log)
+    closeSync(seccomp)
+  }
+}

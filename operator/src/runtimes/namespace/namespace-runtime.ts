@@ -1,0 +1,279 @@
+// Sandboxes from bubblewrap: namespaces, a system call filter and control groups, with no engine. Needs root and one package.
+import { existsSync, writeFileSync } from 'node:fs'
+import { chown, mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { Failure } from '@atoll/protocol'
+import { sandboxUser } from '@atoll/protocol/sidecar'
+import type { Logger } from 'pino'
+import type { Cgroups } from '../../host/cgroup.ts'
+import type { WorkspaceDisks } from '../../host/workspace-disk.ts'
+import type { Observed, Plan, Probe, Running, Runtime, StartContext } from '../../sandboxes/runtime.ts'
+import type { Launcher } from './launcher.ts'
+import { type Machine, prepareMachine } from './machine.ts'
+import { probeNamespace } from './probe.ts'
+import { endProcesses, isAbandoned, isRunning } from './processes.ts'
+import { imageDirectory, sandboxArgs } from './root-file-system.ts'
+import { SandboxFolders, type SandboxRecord } from './sandbox-folder.ts'
+
+export interface NamespaceRuntimeOptions {
+  /** Directory of `node`, `sidecar.mjs` and `pty.node`. */
+  readonly programDir: string
+  /** Guest channels, such as /run/atoll. */
+  readonly runDir: string
+  readonly stateDir: string
+  readonly operatorId: string
+  readonly disks: WorkspaceDisks
+  readonly cgroups: Cgroups
+  readonly log: Logger
+  /** The table of user ids that all operators of this machine share. */
+  readonly uidRangesDir?: string
+}
+
+/** What the sidecar takes to end its processes and itself. */
+const stopGraceMs = 2000
+const socketDeadlineMs = 30_000
+const socketPollMs = 3
+const oomScore = '-500'
+
+class NamespaceRuntime implements Runtime {
+  readonly name = 'namespace'
+  readonly #options: NamespaceRuntimeOptions
+  readonly #folders: SandboxFolders
+  readonly #hidden = new Set<string>()
+  #machine: Promise<Machine | string> | undefined
+
+  constructor(options: NamespaceRuntimeOptions) {
+    this.#options = options
+    this.#folders = new SandboxFolders(options.stateDir, options.runDir)
+  }
+
+  async probe(signal: AbortSignal): Promise<Probe> {
+    const { disks, cgroups } = this.#options
+    const hide = (id: string): Disposable => {
+      this.#hidden.add(id)
+      return { [Symbol.dispose]: () => this.#hidden.delete(id) }
+    }
+    return probeNamespace({ runtime: this, disks, cgroups, hide }, signal)
+  }
+
+  async ping(): Promise<string | undefined> {
+    const machine = await this.#prepared()
+    return typeof machine === 'string' ? machine : undefined
+  }
+
+  /** Asked again until it succeeds, since somebody may install what is missing. */
+  async #prepared(): Promise<Machine | string> {
+    this.#machine ??= prepareMachine(this.#options, this.#folders)
+    try {
+      const machine = await this.#machine
+      if (typeof machine === 'string') this.#machine = undefined
+      return machine
+    } catch (error) {
+      this.#machine = undefined
+      return `the machine could not be prepared: ${String(error)}`
+    }
+  }
+
+  async #usable(): Promise<Machine> {
+    const machine = await this.#prepared()
+    if (typeof machine === 'string') throw new Failure('runtime.unavailable', `Namespace sandboxes do not work: ${machine}.`)
+    return machine
+  }
+
+  async start(plan: Plan, context: StartContext): Promise<Running> {
+    const socketPath = this.#folders.socketOf(plan.id)
+    const machine = await this.#usable()
+    context.signal.throwIfAborted()
+    const rootfs = imageDirectory(plan.image, machine.rootfsDir)
+    if (this.#folders.read(plan.id)) return this.resume(plan, context)
+    try {
+      return { socketPath, image: await this.#create(machine, { plan, rootfs, context }) }
+    } catch (error) {
+      await this.remove(plan.id).catch((left: unknown) => {
+        this.#options.log.error({ sandboxId: plan.id, err: left }, 'what was left of a failed start could not be removed')
+      })
+      throw startFailure(error, plan.id)
+    }
+  }
+
+  async #create(machine: Machine, { plan, rootfs, context }: Creation): Promise<string> {
+    context.progress('container_create')
+    const launcher = await machine.reserve.take()
+    const { base } = launcher
+    const image = rootfs === undefined ? 'host' : plan.image
+    const record: SandboxRecord = { runtime: 'namespace', plan, image, base }
+    let isAssigned = false
+    try {
+      // The record comes first: whatever else is made can be found and removed through it.
+      await this.#folders.write(record, 'quick')
+      await machine.ranges.assign(base, this.#folders.of(plan.id))
+      isAssigned = true
+      const user = { uid: base + sandboxUser.uid, gid: base + sandboxUser.gid }
+      const disk = await this.#options.disks.create(plan.id, plan.diskGb, user)
+      await this.#launch(machine, { launcher, record, disk, root: machine.rootOf(image, rootfs), context })
+      return image
+    } catch (error) {
+      if (isAssigned) await launcher.discard()
+      else await machine.reserve.giveBack(launcher)
+      throw error
+    }
+  }
+
+  async #launch(machine: Machine, { launcher, record, disk, root, context }: Launch): Promise<void> {
+    const { cgroups } = this.#options
+    const { plan, base } = record
+    const sidecar = join(this.#folders.of(plan.id), 'sidecar')
+    const channel = this.#folders.channelOf(plan.id)
+    // Of an earlier run: a dead socket, and logs of processes that nobody remembers.
+    for (const directory of [channel, sidecar]) await rm(directory, { recursive: true, force: true })
+    await Promise.all([makeOwned(channel, base), makeOwned(sidecar, base), machine.reserve.moveLog(launcher, this.#folders.logOf(plan.id))])
+    // Limits and protection are on the one process from which all others of the sandbox come, before it makes any.
+    cgroups.create(plan.id, plan)
+    cgroups.add(plan.id, launcher.process.pid)
+    this.#protect(launcher.process.pid)
+    const launched: SandboxRecord = { ...record, monitor: launcher.process }
+    await this.#folders.write(launched, 'quick')
+    context.signal.throwIfAborted()
+    context.progress('container_start')
+    const first = await launcher.launch(sandboxArgs(root, { program: machine.programDir, channel, sidecar, disk }))
+    if (first === undefined) throw await this.#diedEarly(plan.id, launcher)
+    const written = this.#folders.write({ ...launched, first }, 'lasting')
+    try {
+      await this.#untilListening(plan.id, launcher, context.signal)
+    } finally {
+      await written
+    }
+  }
+
+  /** Makes the kernel prefer any other process of the sandbox when memory runs out. */
+  #protect(pid: number): void {
+    try {
+      writeFileSync(`/proc/${pid}/oom_score_adj`, oomScore)
+    } catch (error) {
+      // A root without CAP_SYS_RESOURCE may not; the kernel's own choice, the largest process, is hardly ever the sidecar.
+      this.#options.log.debug({ err: error }, 'a sidecar could not be protected from running out of memory')
+    }
+  }
+
+  /** Waits here, where an early death is seen with its reason, and not in whoever would knock on a door that never opens. */
+  async #untilListening(id: string, launcher: Launcher, signal: AbortSignal): Promise<void> {
+    const socketPath = this.#folders.socketOf(id)
+    const deadline = Date.now() + socketDeadlineMs
+    while (!existsSync(socketPath)) {
+      signal.throwIfAborted()
+      if (launcher.hasEnded) throw await this.#diedEarly(id, launcher)
+      if (Date.now() > deadline) {
+        throw new Failure('sandbox.start_failed', `The sidecar did not listen within ${socketDeadlineMs / 1000} s.${this.#said(id)}`)
+      }
+      await delay(socketPollMs)
+    }
+  }
+
+  async #diedEarly(id: string, launcher: Launcher): Promise<Failure> {
+    return new Failure('sandbox.start_failed', `The sandbox ended while it was starting: it ${await launcher.ended}.${this.#said(id)}`)
+  }
+
+  #said(id: string): string {
+    const tail = this.#folders.logTail(id)
+    return tail === '' ? '' : ` Its last words: ${tail}`
+  }
+
+  async resume(plan: Plan, context: StartContext): Promise<Running> {
+    const socketPath = this.#folders.socketOf(plan.id)
+    const known = this.#folders.read(plan.id)
+    if (!known) throw new Failure('sandbox.not_found', `There is no sandbox ${plan.id} to resume.`)
+    if (isRunning(known)) return { socketPath, image: known.image }
+    const machine = await this.#usable()
+    context.signal.throwIfAborted()
+    const rootfs = imageDirectory(known.image, machine.rootfsDir)
+    const { base, image } = known
+    context.progress('container_create')
+    await this.#end(known, 0)
+    const launcher = await machine.reserve.openFor(base)
+    try {
+      const disk = await this.#options.disks.attach(plan.id)
+      const record: SandboxRecord = { runtime: 'namespace', plan, image, base }
+      await this.#launch(machine, { launcher, record, disk, root: machine.rootOf(image, rootfs), context })
+      return { socketPath, image }
+    } catch (error) {
+      await launcher.discard()
+      await this.stop(plan.id)
+      throw startFailure(error, plan.id)
+    }
+  }
+
+  async stop(id: string): Promise<void> {
+    const record = this.#folders.read(id)
+    if (!record) return
+    await this.#end(record, stopGraceMs)
+    await this.#options.disks.detach(id)
+    const { runtime, plan, image, base } = record
+    await this.#folders.write({ runtime, plan, image, base }, 'quick')
+  }
+
+  async remove(id: string): Promise<void> {
+    const record = this.#folders.read(id)
+    if (!record) return
+    await this.#end(record, 0)
+    await this.#options.disks.remove(id)
+    await this.#folders.remove(id)
+    const machine = await this.#prepared()
+    if (typeof machine !== 'string') await machine.ranges.release(record.base, this.#folders.of(id))
+  }
+
+  /** Ends the processes and takes away what is there only while they run. */
+  async #end(record: SandboxRecord, graceMs: number): Promise<void> {
+    const { id } = record.plan
+    await endProcesses(record, this.#options.cgroups, graceMs)
+    await this.#options.cgroups.remove(id)
+    await rm(this.#folders.channelOf(id), { recursive: true, force: true })
+  }
+
+  async list(): Promise<readonly Observed[]> {
+    const observed: Observed[] = []
+    for (const id of await this.#folders.ids()) {
+      const record = this.#folders.read(id)
+      if (!record || this.#hidden.has(id)) continue
+      this.#folders.capLog(id)
+      if (isAbandoned(record)) await endProcesses(record, this.#options.cgroups, 0)
+      observed.push({ id, state: isRunning(record) ? 'running' : 'stopped', socketPath: this.#folders.socketOf(id) })
+    }
+    return observed
+  }
+
+  async close(): Promise<void> {
+    const machine = await this.#machine
+    if (machine && typeof machine !== 'string') await machine.reserve.close()
+  }
+}
+
+interface Creation {
+  readonly plan: Plan
+  readonly rootfs: string | undefined
+  readonly context: StartContext
+}
+
+interface Launch {
+  readonly launcher: Launcher
+  readonly record: SandboxRecord
+  readonly disk: string
+  readonly root: readonly string[]
+  readonly context: StartContext
+}
+
+/** A directory of the sandbox's own uid 0 alone. */
+async function makeOwned(directory: string, base: number): Promise<void> {
+  await mkdir(directory, { mode: 0o700 })
+  await chown(directory, base, base)
+}
+
+/** An abort stays what it is. */
+function startFailure(error: unknown, id: string): unknown {
+  if (error instanceof Failure || (error instanceof Error && error.name === 'AbortError')) return error
+  return new Failure('sandbox.start_failed', `Sandbox ${id} could not be started: ${error instanceof Error ? error.message : error}`, {
+    cause: error,
+  })
+}
+
+export const createNamespaceRuntime = (options: NamespaceRuntimeOptions): Runtime => new NamespaceRuntime(options)
