@@ -49,6 +49,7 @@ async function bundleCode(outfile: string): Promise<void> {
     minifySyntax: true,
     minifyWhitespace: true,
     legalComments: 'none',
+    external: ['./pty.node'],
     logLevel: 'warning',
     // Of the protocol only its failures have code in here; anything else fails the build instead of bringing a schema library along.
     alias: { '@atoll/protocol/sidecar': path.resolve(packageFolder, '../protocol/src/sidecar.ts'), '@atoll/protocol': failures },
@@ -59,7 +60,7 @@ async function bundleCode(outfile: string): Promise<void> {
         setup: (building) => {
           building.onResolve({ filter: /requireBinary$/ }, () => ({ path: 'pty', namespace: 'beside' }))
           building.onLoad({ filter: /.*/, namespace: 'beside' }, () => ({
-            contents: "exports.requireBinary = (file) => require('./' + file)",
+            contents: "exports.requireBinary = () => require('./pty.node')",
           }))
         },
       },

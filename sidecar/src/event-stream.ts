@@ -1,7 +1,31 @@
 // Sends a log to a caller as an event stream, at the caller's pace.
 import type { ServerResponse } from 'node:http'
-import type { EventLog } from './commands/event-log.ts'
 import type { Call } from './router.ts'
+
+/** How far one reader has got. What it holds in its hands is not taken yet. */
+export interface Reader {
+  position: number
+  inHand: number
+}
+
+/** Numbered events that readers follow, each at its own pace. */
+export interface Feed {
+  /** Nothing comes any more. */
+  readonly isEnded: boolean
+  /** Nothing is left either. */
+  readonly isRemoved: boolean
+  /** A reader that has everything up to and including `after`. */
+  attach(after: number): Reader
+  detach(reader: Reader): void
+  /** The next frames of a reader, who with this call says that it is done with the ones before; undefined when it has all. */
+  take(reader: Reader): Promise<Buffer | undefined> | Buffer | undefined
+  /** Resolves at the next event, or at the end. */
+  changed(): Promise<void>
+}
+
+/** One event as it travels. */
+export const frame = (seq: number, event: string, data: object): Buffer =>
+  Buffer.from(`id: ${seq}\nevent: ${event}\ndata: ${JSON.stringify(data)}\n\n`)
 
 export interface Pace {
   readonly heartbeatMs: number
@@ -42,23 +66,29 @@ export function writeEvents(response: ServerResponse, frames: Buffer | string, s
   })
 }
 
+/** A caller's end of a stream, whatever it travels on. */
+interface Closable {
+  on(event: 'close', listener: () => void): unknown
+  off(event: 'close', listener: () => void): unknown
+}
+
 /** Waits for a change, for the caller to leave, or for so long. */
-export function changeOr(response: ServerResponse, change: Promise<void>, ms: number): Promise<'changed' | 'closed' | 'idle'> {
+export function changeOr(caller: Closable, change: Promise<void>, ms: number): Promise<'changed' | 'closed' | 'idle'> {
   return new Promise((resolve) => {
     const done = (why: 'changed' | 'closed' | 'idle'): void => {
       clearTimeout(timer)
-      response.off('close', closed)
+      caller.off('close', closed)
       resolve(why)
     }
     const closed = (): void => done('closed')
     const timer = setTimeout(() => done('idle'), ms)
-    response.on('close', closed)
+    caller.on('close', closed)
     void change.then(() => done('changed'))
   })
 }
 
 /** Sends everything after `after`, and what comes, until the log ends. Any number of callers may follow one log. */
-export async function sendEvents(response: ServerResponse, log: EventLog, { after, pace }: { after: number; pace: Pace }): Promise<void> {
+export async function sendEvents(response: ServerResponse, log: Feed, { after, pace }: { after: number; pace: Pace }): Promise<void> {
   beginEvents(response)
   const reader = log.attach(after)
   try {

@@ -18,15 +18,9 @@ export type Handler = (call: Call) => unknown
 /** `METHOD /path/{name}` to what serves it. */
 export type Routes = Readonly<Record<string, Handler>>
 
-export interface Match {
-  readonly handler: Handler
+export interface Match<Served> {
+  readonly handler: Served
   readonly params: Readonly<Record<string, string>>
-}
-
-interface Compiled {
-  readonly method: string
-  readonly parts: readonly string[]
-  readonly handler: Handler
 }
 
 const nameOf = (part: string): string | undefined => (part.startsWith('{') ? part.slice(1, -1) : undefined)
@@ -52,8 +46,8 @@ function paramsOf(parts: readonly string[], path: readonly string[]): Record<str
 }
 
 /** @throws Failure `route.not_found`, or `route.method` when another method has the path */
-export function createRouter(routes: Routes): (method: string, path: string) => Match {
-  const compiled: Compiled[] = Object.entries(routes).map(([key, handler]) => {
+export function createRouter<Served>(routes: Readonly<Record<string, Served>>): (method: string, path: string) => Match<Served> {
+  const compiled = Object.entries(routes).map(([key, handler]) => {
     const [method = '', path = ''] = key.split(' ')
     return { method, parts: path.split('/'), handler }
   })

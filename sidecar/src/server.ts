@@ -62,16 +62,17 @@ function splitTarget(target: string): { path: string; query: string } {
   return mark === -1 ? { path: target, query: '' } : { path: target.slice(0, mark), query: target.slice(mark + 1) }
 }
 
-/** Serves what asks to leave HTTP: raw connections and WebSockets. The handler answers on the socket itself. */
-export type UpgradeHandler = (call: Upgrade) => Promise<void>
-
 export interface Upgrade {
   readonly request: IncomingMessage
   readonly socket: Socket
+  /** What the caller sent behind its request already. */
   readonly head: Buffer
-  readonly path: string
+  readonly params: Readonly<Record<string, string>>
   readonly query: URLSearchParams
 }
+
+/** Serves what leaves HTTP: raw connections and WebSockets. It answers on the socket itself. */
+export type UpgradeHandler = (upgrade: Upgrade) => Promise<void>
 
 function refuseUpgrade(socket: Socket, failure: Failure): void {
   const body = JSON.stringify(failure)
@@ -84,12 +85,13 @@ function refuseUpgrade(socket: Socket, failure: Failure): void {
 
 export interface Serving {
   readonly routes: Routes
-  readonly upgrade: UpgradeHandler
+  readonly upgrades: Readonly<Record<string, UpgradeHandler>>
   readonly log: Log
 }
 
-export function createServer({ routes, upgrade, log }: Serving): http.Server {
+export function createServer({ routes, upgrades, log }: Serving): http.Server {
   const match = createRouter(routes)
+  const matchUpgrade = createRouter(upgrades)
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const { path, query } = splitTarget(request.url ?? '/')
     try {
@@ -112,16 +114,20 @@ export function createServer({ routes, upgrade, log }: Serving): http.Server {
       sendFailure(response, refusalOf(thrown, log, `${request.method} ${path}`))
     }
   }
+  const serveUpgrade = async ({ request, socket, head }: Pick<Upgrade, 'request' | 'socket' | 'head'>): Promise<void> => {
+    const { path, query } = splitTarget(request.url ?? '/')
+    const { handler, params } = matchUpgrade(request.method ?? 'GET', path)
+    await handler({ request, socket, head, params, query: new URLSearchParams(query) })
+  }
   // Streams last for days, so no request has a time limit as a whole.
   const server = http.createServer({ requestTimeout: 0, headersTimeout: 60_000, keepAliveTimeout: keepAliveMs }, (request, response) => {
     response.sendDate = false
     void answer(request, response)
   })
   server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
-    const { path, query } = splitTarget(request.url ?? '/')
     socket.on('error', () => socket.destroy())
-    upgrade({ request, socket, head, path, query: new URLSearchParams(query) }).catch((thrown: unknown) =>
-      refuseUpgrade(socket, refusalOf(thrown, log, `upgrade of ${path}`)),
+    serveUpgrade({ request, socket, head }).catch((thrown: unknown) =>
+      refuseUpgrade(socket, refusalOf(thrown, log, `upgrade of ${request.url}`)),
     )
   })
   return server

@@ -1,6 +1,5 @@
 // Puts the parts of the sidecar together.
 import { setTimeout as delay } from 'node:timers/promises'
-import { Failure } from '@atoll/protocol'
 import { type RunRequest, type SidecarEnvironment, type SidecarHealth, sidecarGeneration } from '@atoll/protocol/sidecar'
 import manifest from '../package.json' with { type: 'json' }
 import { exec } from './commands/exec.ts'
@@ -12,8 +11,13 @@ import { prepareDirectories } from './directories.ts'
 import { Environment } from './environment.ts'
 import { FilesClient, fileRoutes } from './files/client.ts'
 import { describe, type Log } from './log.ts'
+import { connectPort, readPorts } from './ports.ts'
 import type { Routes } from './router.ts'
 import { createServer, listen } from './server.ts'
+import { Terminals, terminalRoutes } from './terminals/terminals.ts'
+
+const features = ['exec', 'environment', 'processes', 'terminals', 'terminal-socket', 'files', 'file-watch', 'ports', 'port-connect']
+const closeMs = 1000
 
 export interface Sidecar {
   /** Ends every process that was started here. */
@@ -46,6 +50,8 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
   const checkDirectory = (directory: string): Promise<void> => files.checkDirectory(directory)
   const launcher = new Launcher({ config, environment, unprotected, checkDirectory })
   const processes = new Processes(config, launcher)
+  const terminals = new Terminals({ config, launcher, unprotected })
+  const terminal = terminalRoutes(terminals, config)
   const configure = configurer(environment, files)
   const health = (): SidecarHealth => ({
     status: 'ok',
@@ -53,8 +59,8 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
     version: manifest.version,
     uptime_ms: Math.round(process.uptime() * 1000),
     processes: launcher.liveCount,
-    terminals: 0,
-    features: ['exec', 'environment', 'processes', 'files'],
+    terminals: terminals.count,
+    features,
   })
   const routes: Routes = {
     'GET /health': health,
@@ -66,18 +72,18 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
       exec(launcher, await call.json<RunRequest>(), { limit: config.limits.execOutputBytes, signal: call.signal }),
     ...processRoutes(processes, config),
     ...fileRoutes(files),
+    ...terminal.routes,
+    'GET /ports': readPorts,
   }
-  const upgrade = async ({ path }: { path: string }): Promise<void> => {
-    throw new Failure('route.not_found', `The sidecar has no route ${path}.`)
-  }
-  const server = createServer({ routes, upgrade, log })
+  const upgrades = { ...terminal.upgrades, 'GET /ports/{port}/connect': connectPort }
+  const server = createServer({ routes, upgrades, log })
   await listen(server, config.socketPath, 0o600)
-  return {
-    close: async () => {
-      server.close()
-      for (const child of launcher.live) child.signal('SIGTERM')
-      await Promise.race([Promise.all(launcher.live.map((child) => child.exit)), delay(1000)])
-      for (const child of launcher.live) child.signal('SIGKILL')
-    },
+  const close = async (): Promise<void> => {
+    server.close()
+    for (const child of launcher.live) child.signal('SIGTERM')
+    const ended = [...launcher.live.map((child) => child.exit), ...terminals.list().map((one) => one.close(closeMs / 2))]
+    await Promise.race([Promise.all(ended), delay(closeMs)])
+    for (const child of launcher.live) child.signal('SIGKILL')
   }
+  return { close }
 }

@@ -4,6 +4,7 @@
 import { closeSync, openSync, read, unlinkSync, writeSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
+import { type Feed, frame, type Reader } from '../event-stream.ts'
 import type { LogBudget } from './log-budget.ts'
 
 const readAt = promisify(read)
@@ -22,12 +23,6 @@ export interface Segment {
   bytes: number
 }
 
-/** How far one reader has got. What it holds in its hands is not taken yet. */
-export interface Reader {
-  position: number
-  inHand: number
-}
-
 export interface LogOptions {
   readonly directory: string
   readonly name: string
@@ -35,15 +30,12 @@ export interface LogOptions {
   readonly budget: LogBudget
 }
 
-export const frame = (seq: number, event: string, data: object): Buffer =>
-  Buffer.from(`id: ${seq}\nevent: ${event}\ndata: ${JSON.stringify(data)}\n\n`)
-
 const isDiskFull = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT')
 
 const lastOf = (segment: Segment): number => segment.first + segment.offsets.length - 1
 
-export class EventLog {
+export class EventLog implements Feed {
   readonly #options: LogOptions
   readonly #segmentBytes: number
   readonly #segments: Segment[] = []
@@ -130,7 +122,6 @@ export class EventLog {
     resolve()
   }
 
-  /** Resolves at the next event, or at the end. */
   changed(): Promise<void> {
     return this.#change.promise
   }
@@ -219,7 +210,6 @@ export class EventLog {
     this.#room = undefined
   }
 
-  /** A reader that has everything up to and including `after`. */
   attach(after: number): Reader {
     const position = Math.min(after, this.#last)
     const reader = { position, inHand: position }
@@ -232,7 +222,6 @@ export class EventLog {
     this.#options.budget.checkRoom()
   }
 
-  /** The next frames of a reader, who with this call says that it is done with the ones before; undefined when it has all. */
   async take(reader: Reader): Promise<Buffer | undefined> {
     if (reader.position !== reader.inHand) {
       reader.position = reader.inHand

@@ -118,7 +118,7 @@ export class Launcher {
     if (this.#live.size >= config.limits.liveProcesses) {
       throw new Failure('process.too_many', `The sandbox runs ${this.#live.size} processes already. Wait for one, or remove one.`)
     }
-    const placed = await this.#place(launch)
+    const placed = await this.place(launch)
     let spawned: ChildProcess
     try {
       spawned = this.#spawn(placed)
@@ -136,7 +136,8 @@ export class Launcher {
     return child
   }
 
-  async #place(launch: Launch): Promise<Launch> {
+  /** Puts a launch where it can start from. @throws Failure why the working directory will not do */
+  async place(launch: Launch): Promise<Launch> {
     if (reach(launch.cwd) === 'direct') return launch
     await this.#parts.checkDirectory(launch.cwd)
     const shell = findShells().command

@@ -66,8 +66,7 @@ function workerRoutes(config: Config, paths: Paths): Routes {
 export async function startFileWorker(config: Config, log: Log): Promise<void> {
   process.umask(0o022)
   const paths = new Paths(config.workspace, [...new Set([config.user.home, config.workspace, '/tmp'])])
-  const upgrade = (): Promise<void> => Promise.reject(new Failure('route.not_found', 'The file worker has no such route.'))
-  const server = createServer({ routes: workerRoutes(config, paths), upgrade, log })
+  const server = createServer({ routes: workerRoutes(config, paths), upgrades: {}, log })
   // The sidecar may not do everything that root may elsewhere, so the socket must be open to it as to others; the directory is not.
   await listen(server, workerSocketName, 0o777)
   process.stdout.write('ready\n')

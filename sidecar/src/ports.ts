@@ -1,0 +1,73 @@
+// Which ports listen in the sandbox, and raw connections to them.
+import { readFile } from 'node:fs/promises'
+import net, { type Socket } from 'node:net'
+import { Failure } from '@atoll/protocol'
+import type { Upgrade } from './server.ts'
+
+const listening = '0A'
+/** Addresses that a connection to loopback reaches, as the kernel prints them. */
+const reachable = /^(0{8}|[0-9A-F]{6}7F|0{32}|0{24}01000000|0{16}FFFF0000[0-9A-F]{6}7F)$/
+
+/** The ports in a table of /proc/net that listen where loopback reaches them. */
+export function listeningPorts(table: string): number[] {
+  return table
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([, local = '', , state]) => state === listening && reachable.test(local.split(':')[0] ?? ''))
+    .map(([, local = '']) => Number.parseInt(local.split(':')[1] ?? '', 16))
+}
+
+export async function readPorts(): Promise<{ listening: number[] }> {
+  // A kernel without IPv6 has no second table.
+  const tables = await Promise.all(['/proc/net/tcp', '/proc/net/tcp6'].map((file) => readFile(file, 'utf8').catch(() => '')))
+  const ports = new Set(tables.flatMap(listeningPorts))
+  return { listening: [...ports].sort((a, b) => a - b) }
+}
+
+function dial(host: string, port: number): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect({ host, port, allowHalfOpen: true, noDelay: true })
+    socket.once('error', reject)
+    socket.once('connect', () => {
+      socket.off('error', reject)
+      resolve(socket)
+    })
+  })
+}
+
+async function dialLoopback(port: number): Promise<Socket> {
+  try {
+    return await dial('127.0.0.1', port)
+  } catch {
+    // Some servers listen on IPv6 only.
+    return dial('::1', port).catch((cause: unknown) => {
+      throw new Failure('port.closed', `Nothing listens on port ${port} in the sandbox.`, { cause })
+    })
+  }
+}
+
+/** Each side may end its half and go on reading; a side that breaks takes the other one along. */
+function join(one: Socket, other: Socket): void {
+  for (const [from, to] of [
+    [one, other],
+    [other, one],
+  ] as const) {
+    from.pipe(to)
+    from.on('error', () => to.destroy())
+    from.on('close', () => to.destroySoon())
+  }
+}
+
+const port = /^[1-9]\d{0,4}$/
+
+/** @throws Failure `port.closed`, `port.invalid` */
+export async function connectPort({ socket, head, params }: Upgrade): Promise<void> {
+  const text = params.port ?? ''
+  if (!port.test(text) || Number(text) > 65_535) throw new Failure('port.invalid', `${text} is not a port.`)
+  const inner = await dialLoopback(Number(text))
+  if (socket.destroyed) return void inner.destroy()
+  socket.setTimeout(0)
+  socket.write('HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: tcp\r\n\r\n')
+  if (head.length > 0) inner.write(head)
+  join(socket, inner)
+}
