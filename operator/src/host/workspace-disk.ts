@@ -36,8 +36,8 @@ export interface WorkspaceDiskOptions {
   readonly readyCount?: number
 }
 
-/** Blank disks are made again only after creations have been quiet for so long, to leave the processor to them. */
-const refillDelayMs = 400
+/** Blank disks are made again so long after one was claimed, to leave the processor to the creation that claimed it. */
+const refillDelayMs = 180
 /** A host that cannot is asked again after this time: somebody may have installed what was missing. */
 const refusalKeptMs = 60_000
 const mountOptions = 'loop,nosuid,nodev,noatime,discard,noinit_itable'
@@ -204,13 +204,13 @@ class LoopDisks implements WorkspaceDisks {
   }
 
   #refillSoon(): void {
-    clearTimeout(this.#refillTimer)
-    if (this.#closed) return
+    if (this.#closed || this.#refillTimer) return
     this.#refillTimer = setTimeout(() => this.#startRefill(), refillDelayMs)
     this.#refillTimer.unref()
   }
 
   #startRefill(): void {
+    this.#refillTimer = undefined
     this.#refill ??= this.#fill().finally(() => {
       this.#refill = undefined
     })

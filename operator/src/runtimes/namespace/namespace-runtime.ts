@@ -99,23 +99,20 @@ class NamespaceRuntime implements Runtime {
 
   async #create(machine: Machine, { plan, rootfs, context }: Creation): Promise<string> {
     context.progress('container_create')
-    const launcher = await machine.reserve.take()
-    const { base } = launcher
+    const claim = await machine.reserve.take()
+    const { base } = claim
     const image = rootfs === undefined ? 'host' : plan.image
     const record: SandboxRecord = { runtime: 'namespace', plan, image, base }
-    let isAssigned = false
     try {
       // The record comes first: whatever else is made can be found and removed through it.
       await this.#folders.write(record, 'quick')
       await machine.ranges.assign(base, this.#folders.of(plan.id))
-      isAssigned = true
       const user = { uid: base + sandboxUser.uid, gid: base + sandboxUser.gid }
-      const disk = await this.#options.disks.create(plan.id, plan.diskGb, user)
+      const [launcher, disk] = await Promise.all([claim.launcher, this.#options.disks.create(plan.id, plan.diskGb, user)])
       await this.#launch(machine, { launcher, record, disk, root: machine.rootOf(image, rootfs), context })
       return image
     } catch (error) {
-      if (isAssigned) await launcher.discard()
-      else await machine.reserve.giveBack(launcher)
+      await machine.reserve.abandon(claim)
       throw error
     }
   }

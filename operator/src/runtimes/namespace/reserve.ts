@@ -15,8 +15,17 @@ export interface ReserveOptions {
   readonly log: Logger
 }
 
-/** Filled again only after creations have been quiet for so long, to leave the processor to them. */
-const refillDelayMs = 400
+/** Filled again so long after the ready one was taken, to leave the processor to the creation that took it. */
+const refillDelayMs = 180
+
+/** A launcher and the range it has, which is known before it is ready. */
+export interface Claim {
+  readonly base: number
+  readonly launcher: Promise<Launcher>
+}
+
+/** Whoever took the claim waits for its launcher, though not at once. */
+const handledByTaker = (): void => undefined
 
 export class LauncherReserve {
   readonly #options: ReserveOptions
@@ -30,13 +39,16 @@ export class LauncherReserve {
   }
 
   /** A launcher with a range of its own: the ready one, else a new one. */
-  async take(): Promise<Launcher> {
+  async take(): Promise<Claim> {
     const ready = this.#ready
     this.#ready = undefined
-    this.refillSoon()
-    if (ready && !ready.hasEnded) return ready
-    if (ready) await this.giveBack(ready)
-    return this.#make()
+    this.#refillSoon()
+    if (ready && !ready.hasEnded) return { base: ready.base, launcher: Promise.resolve(ready) }
+    if (ready) await this.#giveUp(ready)
+    const base = await this.#options.ranges.reserve()
+    const launcher = this.openFor(base)
+    launcher.catch(handledByTaker)
+    return { base, launcher }
   }
 
   /** A launcher for a sandbox that has a range already. */
@@ -49,16 +61,24 @@ export class LauncherReserve {
     await rename(launcher.logPath, path)
   }
 
-  /** Ends a launcher that got no sandbox; its range is free again. */
-  async giveBack(launcher: Launcher): Promise<void> {
+  /** Ends what was claimed. Its range is freed unless a sandbox has got it, which frees it by its own removal. */
+  async abandon({ base, launcher }: Claim): Promise<void> {
+    const [opened] = await Promise.allSettled([launcher])
+    if (opened.status === 'fulfilled') {
+      await opened.value.discard()
+      await rm(opened.value.logPath, { force: true })
+    }
+    await this.#options.ranges.freeReserved(base)
+  }
+
+  async #giveUp(launcher: Launcher): Promise<void> {
     await launcher.discard()
     await rm(launcher.logPath, { force: true })
     await this.#options.ranges.free(launcher.base)
   }
 
-  refillSoon(): void {
-    clearTimeout(this.#timer)
-    if (this.#closed) return
+  #refillSoon(): void {
+    if (this.#closed || this.#timer) return
     this.#timer = setTimeout(() => this.#refill(), refillDelayMs)
     this.#timer.unref()
   }
@@ -67,11 +87,12 @@ export class LauncherReserve {
     this.#closed = true
     clearTimeout(this.#timer)
     await this.#filling
-    if (this.#ready) await this.giveBack(this.#ready)
+    if (this.#ready) await this.#giveUp(this.#ready)
     this.#ready = undefined
   }
 
   #refill(): void {
+    this.#timer = undefined
     if (this.#ready || this.#filling) return
     this.#filling = this.#make()
       .then((launcher) => {
@@ -89,7 +110,7 @@ export class LauncherReserve {
   async #make(): Promise<Launcher> {
     const base = await this.#options.ranges.reserve()
     try {
-      return await openLauncher({ ...this.#options, base, logPath: this.#newLogPath() })
+      return await this.openFor(base)
     } catch (error) {
       await this.#options.ranges.free(base)
       throw error

@@ -87,8 +87,19 @@ export function hostRoot(etcDir: string, privateDirs: readonly string[]): string
     shared.push('--ro-bind', source, join('/etc', name))
   }
   const programs = ['bin', 'sbin', 'lib', 'lib32', 'lib64', 'libx32'].flatMap((name) => view(join('/', name), join('/', name)))
-  const hidden = privateDirs.filter((directory) => directory.startsWith('/usr/')).flatMap((directory) => ['--tmpfs', directory])
-  return ['--ro-bind', '/usr', '/usr', ...hidden, ...programs, '--ro-bind', etcDir, '/etc', ...shared]
+  const isBelow = (directory: string, other: string): boolean => directory.startsWith(`${other}/`)
+  const hidden = privateDirs.filter((directory) => isBelow(directory, '/usr') && !privateDirs.some((other) => isBelow(directory, other)))
+  return [
+    '--ro-bind',
+    '/usr',
+    '/usr',
+    ...hidden.flatMap((directory) => ['--tmpfs', directory]),
+    ...programs,
+    '--ro-bind',
+    etcDir,
+    '/etc',
+    ...shared,
+  ]
 }
 
 /** The same from an image: a directory that holds a whole root file system. */

@@ -1,6 +1,6 @@
 // Which host user ids belong to which sandbox: one range of 65536 for each, from a table that all operators of a machine share.
 import { randomUUID } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '@atoll/protocol'
@@ -9,7 +9,8 @@ import { isAlive, type ProcessIdentity, processIdentity } from './process-identi
 export const rangeSize = 65_536
 /** Above what systemd gives to its containers, and below the ids that are negative for old programs. */
 const firstBase = 0x7000_0000
-const lastBase = 0x7fff_0000 - rangeSize
+/** The last range; a table that begins here has one. */
+export const lastBase = 0x7fff_0000 - rangeSize
 
 /**
  * The table is a directory with a file for each range that is taken, so that taking one is one exclusive creation, whoever else does so.
@@ -35,11 +36,13 @@ function subordinateSpans(): Span[] {
 }
 
 export class UidRanges {
+  readonly #first: number
   readonly #table: string
   readonly #sandboxesDir: string
   readonly #reserved: readonly Span[]
 
-  constructor(table: string, sandboxesDir: string) {
+  constructor(table: string, sandboxesDir: string, first: number = firstBase) {
+    this.#first = first
     this.#table = table
     this.#sandboxesDir = sandboxesDir
     this.#reserved = subordinateSpans()
@@ -75,20 +78,38 @@ export class UidRanges {
 
   /** Takes a free range for this process. @throws Failure `capacity.exhausted` */
   async reserve(): Promise<number> {
+    const base = (await this.#takeFree()) ?? ((await this.#reclaim()) > 0 ? await this.#takeFree() : undefined)
+    if (base !== undefined) return base
+    throw new Failure('capacity.exhausted', `Every range of user ids is taken. ${this.#table} lists them: remove some of these sandboxes.`)
+  }
+
+  async #takeFree(): Promise<number | undefined> {
     const taken = new Set(await this.#taken())
     const entry = await this.#newEntry({ reserve: processIdentity(process.pid) })
     try {
-      for (let base = firstBase; base <= lastBase; base += rangeSize) {
+      for (let base = this.#first; base <= lastBase; base += rangeSize) {
         const isFree = !taken.has(base) && !this.#reserved.some(({ from, to }) => base < to && base + rangeSize > from)
         if (isFree && (await linked(entry, this.#pathOf(base)))) return base
       }
+      return undefined
     } finally {
       await rm(entry)
     }
-    throw new Failure(
-      'capacity.exhausted',
-      `Every range of user ids is taken. ${this.#table} lists them: remove sandboxes, or the entries of state folders that are gone.`,
-    )
+  }
+
+  /**
+   * Frees what sandboxes of any operator have left whose folders are gone. Only when nothing else is free: the folders may be on a file
+   * system that is not mounted at the moment, and its files must not get another owner before it has to be.
+   */
+  async #reclaim(): Promise<number> {
+    let freed = 0
+    for (const base of await this.#taken()) {
+      const holder = await this.#holderOf(base)
+      if (!holder || !('folder' in holder) || existsSync(holder.folder)) continue
+      await this.free(base)
+      freed += 1
+    }
+    return freed
   }
 
   /** Gives a reserved range to a sandbox for as long as its folder is there. */
@@ -98,6 +119,12 @@ export class UidRanges {
 
   async free(base: number): Promise<void> {
     await rm(this.#pathOf(base), { force: true })
+  }
+
+  /** Frees a range that has no sandbox. */
+  async freeReserved(base: number): Promise<void> {
+    const holder = await this.#holderOf(base)
+    if (holder && 'reserve' in holder && holder.reserve.pid === process.pid) await this.free(base)
   }
 
   /** Frees the range if it is that sandbox's: a second removal must not free what has gone to another one. */
