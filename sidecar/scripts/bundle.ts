@@ -1,9 +1,9 @@
 // Makes the sidecar program: `node`, `sidecar.mjs` and `pty.node` in one folder that any glibc sandbox can run from.
 import { createHash } from 'node:crypto'
 import { chmod, copyFile, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
+import { createRequire, isBuiltin } from 'node:module'
 import path from 'node:path'
-import { build, version as esbuildVersion } from 'esbuild'
+import { build, version as esbuildVersion, type Plugin } from 'esbuild'
 
 const packageFolder = path.resolve(import.meta.dirname, '..')
 const dist = path.join(packageFolder, 'dist')
@@ -38,10 +38,54 @@ async function place(from: string, to: string): Promise<void> {
   await link(from, to).catch(() => copyFile(from, to))
 }
 
-async function bundleCode(outfile: string): Promise<void> {
-  await build({
-    entryPoints: [path.join(packageFolder, 'src/main.ts')],
-    outfile,
+/** Packages in CommonJS ask for Node's modules with require, which a module does not have. */
+const requiredNodeModules: Plugin = {
+  name: 'required-node-modules',
+  setup: (building) => {
+    building.onResolve({ filter: /.*/ }, ({ path: name, kind }) => {
+      if (!isBuiltin(name)) return undefined
+      return kind === 'require-call' ? { path: name, namespace: 'builtin' } : { path: name, external: true }
+    })
+    building.onLoad({ filter: /.*/, namespace: 'builtin' }, ({ path: name }) => ({
+      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(name)})`,
+    }))
+  },
+}
+
+const importStatement = /\bimport(?:\s*(?<whole>[\w$]+)\s*,?)?\s*(?:\{(?<names>[^}]*)\})?\s*from\s*"(?<module>node:[\w/]+)";/g
+
+/**
+ * An import of one of Node's modules runs every getter that it exports, and one of http's loads a whole HTTP client: 90 ms at each start
+ * of a sandbox. Taken from the process instead, a module costs what is used of it.
+ */
+const withoutImports = (code: string): string =>
+  code.replaceAll(importStatement, (...args) => {
+    const { whole, names, module }: Record<string, string | undefined> = args.at(-1)
+    const taken = `process.getBuiltinModule("${module}")`
+    const parts = [...(whole ? [whole] : []), ...(names ? [`{${names.replaceAll(/\s+as\s+/g, ':')}}`] : [])]
+    return parts.map((part) => `const ${part}=${taken};`).join('')
+  })
+
+/** node-pty looks its binary up in a package that a sandbox does not have; it stands beside the bundle. */
+const ptyBesideBundle: Plugin = {
+  name: 'pty-beside-bundle',
+  setup: (building) => {
+    building.onResolve({ filter: /requireBinary$/ }, () => ({ path: 'pty', namespace: 'beside' }))
+    building.onLoad({ filter: /.*/, namespace: 'beside' }, () => ({
+      contents: `export const requireBinary = () => process.getBuiltinModule('node:module').createRequire(import.meta.url)('./pty.node')`,
+    }))
+  },
+}
+
+async function bundleCode(folder: string): Promise<void> {
+  const { outputFiles } = await build({
+    entryPoints: { sidecar: path.join(packageFolder, 'src/main.ts') },
+    outdir: folder,
+    outExtension: { '.js': '.mjs' },
+    write: false,
+    // What is needed later (terminals, files) is parsed later.
+    splitting: true,
+    chunkNames: 'part-[hash]',
     bundle: true,
     platform: 'node',
     target: 'node24',
@@ -49,25 +93,12 @@ async function bundleCode(outfile: string): Promise<void> {
     minifySyntax: true,
     minifyWhitespace: true,
     legalComments: 'none',
-    external: ['./pty.node'],
     logLevel: 'warning',
     // Of the protocol only its failures have code in here; anything else fails the build instead of bringing a schema library along.
     alias: { '@atoll/protocol/sidecar': path.resolve(packageFolder, '../protocol/src/sidecar.ts'), '@atoll/protocol': failures },
-    // node-pty looks its binary up in a package that a sandbox does not have; it stands beside the bundle.
-    plugins: [
-      {
-        name: 'pty-beside-bundle',
-        setup: (building) => {
-          building.onResolve({ filter: /requireBinary$/ }, () => ({ path: 'pty', namespace: 'beside' }))
-          building.onLoad({ filter: /.*/, namespace: 'beside' }, () => ({
-            contents: "exports.requireBinary = () => require('./pty.node')",
-          }))
-        },
-      },
-    ],
-    // The CommonJS packages in the bundle call require for Node's own modules.
-    banner: { js: "import{createRequire as makeRequire}from'node:module';const require=makeRequire(import.meta.url);" },
+    plugins: [requiredNodeModules, ptyBesideBundle],
   })
+  for (const { path: file, text } of outputFiles) await writeFile(file, withoutImports(text))
 }
 
 /** Two builds at once make the same, so whoever comes last is as good as the first. */
@@ -88,7 +119,7 @@ export async function bundle(): Promise<string> {
   await rm(draft, { recursive: true, force: true })
   await mkdir(draft, { recursive: true })
   try {
-    await bundleCode(path.join(draft, 'sidecar.mjs'))
+    await bundleCode(draft)
     await place(inputs.node, path.join(draft, 'node'))
     await copyFile(inputs.pty, path.join(draft, 'pty.node'))
     await chmod(path.join(draft, 'pty.node'), 0o644)

@@ -1,7 +1,6 @@
 // The daemon inside a sandbox: the operator's only hands in there.
 import { writeSync } from 'node:fs'
 import { type Config, readConfig } from './config.ts'
-import { startFileWorker } from './files/worker.ts'
 import { createLog, describe, type Log } from './log.ts'
 import { startSidecar } from './sidecar.ts'
 
@@ -15,6 +14,8 @@ function dropGroups(config: Config): void {
 async function main(log: Log): Promise<void> {
   const config = readConfig()
   if (process.argv[2] === '--files') {
+    // Loaded only where it runs, so that it costs the start of a sandbox nothing.
+    const { startFileWorker } = await import('./files/worker.ts')
     await startFileWorker(config, log)
     return
   }

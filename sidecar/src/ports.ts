@@ -1,5 +1,5 @@
 // Which ports listen in the sandbox, and raw connections to them.
-import { readFile } from 'node:fs/promises'
+import { promises } from 'node:fs'
 import net, { type Socket } from 'node:net'
 import { Failure } from '@atoll/protocol'
 import type { Upgrade } from './server.ts'
@@ -19,7 +19,7 @@ export function listeningPorts(table: string): number[] {
 
 export async function readPorts(): Promise<{ listening: number[] }> {
   // A kernel without IPv6 has no second table.
-  const tables = await Promise.all(['/proc/net/tcp', '/proc/net/tcp6'].map((file) => readFile(file, 'utf8').catch(() => '')))
+  const tables = await Promise.all(['/proc/net/tcp', '/proc/net/tcp6'].map((file) => promises.readFile(file, 'utf8').catch(() => '')))
   const ports = new Set(tables.flatMap(listeningPorts))
   return { listening: [...ports].sort((a, b) => a - b) }
 }

@@ -1,11 +1,11 @@
 // The processes that were started through the API: running ones, and the latest that have ended.
-import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import path from 'node:path'
 import { Failure } from '@atoll/protocol'
 import type { RunRequest } from '@atoll/protocol/sidecar'
 import type { Config } from '../config.ts'
 import { cursorOf, sendEvents } from '../event-stream.ts'
+import { randomId } from '../random-id.ts'
 import type { Call, Routes } from '../router.ts'
 import { EventLog } from './event-log.ts'
 import type { Launcher } from './launcher.ts'
@@ -45,7 +45,7 @@ export class Processes {
   async start(request: RunRequest): Promise<Process> {
     const launch = this.#launcher.plan(request, request.stdin === 'open' ? 'pipe' : 'ignore')
     const launched = await this.#launcher.launch(launch)
-    const id = randomBytes(8).toString('hex')
+    const id = randomId()
     const log = new EventLog({
       directory: this.#directory,
       name: id,

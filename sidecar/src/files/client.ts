@@ -11,7 +11,7 @@ import type { Config } from '../config.ts'
 import type { Log } from '../log.ts'
 import type { Call, Handler, Routes } from '../router.ts'
 import type { SecretFiles } from './secret-files.ts'
-import { workerSocketName } from './worker.ts'
+import { workerSocketName } from './worker-socket.ts'
 
 export interface FilesClientParts {
   readonly config: Config

@@ -1,9 +1,9 @@
 // Directories and what is in them: list, stat, mkdir, move, remove.
-import { randomBytes } from 'node:crypto'
 import type { Stats } from 'node:fs'
 import { cp, link, lstat, mkdir, open, readdir, readlink, rename, rm, rmdir, unlink } from 'node:fs/promises'
 import path from 'node:path'
 import { Failure, type FileEntry } from '@atoll/protocol'
+import { randomId } from '../random-id.ts'
 import { errnoOf } from './file-failure.ts'
 import type { Located, Paths } from './paths.ts'
 
@@ -16,7 +16,7 @@ const draftPrefix = '.atoll-draft-'
 export const isDraft = (name: string): boolean => name.startsWith(draftPrefix)
 
 /** A name beside the target, so that it can take the target's place in one step. */
-export const draftBeside = (target: string): string => path.join(path.dirname(target), `${draftPrefix}${randomBytes(8).toString('hex')}`)
+export const draftBeside = (target: string): string => path.join(path.dirname(target), `${draftPrefix}${randomId()}`)
 
 function typeOf(stats: Stats): FileEntry['type'] {
   if (stats.isFile()) return 'file'

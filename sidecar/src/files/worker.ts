@@ -12,9 +12,7 @@ import { Paths } from './paths.ts'
 import { type SecretFiles, writeSecretFiles } from './secret-files.ts'
 import { download, upload } from './transfer.ts'
 import { sendChanges } from './watch-stream.ts'
-
-/** Socket of the worker in its working directory. */
-export const workerSocketName = 'files.sock'
+import { workerSocketName } from './worker-socket.ts'
 
 const pathOf = ({ query }: Call): string => query.get('path') ?? ''
 

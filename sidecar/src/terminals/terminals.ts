@@ -1,11 +1,11 @@
 // The terminal sessions of the sandbox.
-import { randomBytes } from 'node:crypto'
 import { Failure } from '@atoll/protocol'
 import type { Launcher } from '../commands/launcher.ts'
 import type { Unprotected } from '../commands/oom-score.ts'
 import type { Config } from '../config.ts'
 import { findShells } from '../environment.ts'
 import { cursorOf, sendEvents } from '../event-stream.ts'
+import { randomId } from '../random-id.ts'
 import type { Call, Routes } from '../router.ts'
 import type { UpgradeHandler } from '../server.ts'
 import type { Size } from './pty.ts'
@@ -60,7 +60,7 @@ export class Terminals {
     if (shell === undefined) throw new Failure('image.no_shell', 'This image has no shell for a terminal.')
     await this.#makeRoom()
     const plan = launcher.plan({ argv: [shell, '-i'], ...(cwd && { cwd }), env: { ...promptVariables, ...env } }, 'ignore')
-    const id = randomBytes(8).toString('hex')
+    const id = randomId()
     const { scrollbackBytes, killGraceMs } = config.limits
     const launch = await launcher.place(plan)
     const terminal = new Terminal({ id, title, launch, size: { cols, rows }, user: config.user, unprotected, scrollbackBytes, killGraceMs })

@@ -1,0 +1,2 @@
+/** The file worker listens on this socket in its working directory. */
+export const workerSocketName = 'files.sock'
