@@ -192,7 +192,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
     stop: async () => {
       await loop?.stop()
       await api.close()
-      await core.lifecycle.settle()
+      await Promise.all([core.lifecycle.settle(), core.probes.settle()])
       core.guests.closeAll()
       await closeRuntimes()
       db.close()

@@ -145,5 +145,5 @@ function routeTemplate(app: App, incoming: IncomingMessage): string {
   const [matched] = app.router.match(incoming.method ?? 'GET', path)
   const last = matched.at(-1)?.[0]
   const template = Array.isArray(last) ? last[1]?.path : undefined
-  return template === undefined || template.includes('*') ? 'unmatched' : template
+  return template === undefined || template.includes('*') ? 'unmatched' : template.replaceAll(/:(\w+)/g, '{$1}')
 }

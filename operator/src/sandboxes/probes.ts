@@ -35,6 +35,11 @@ export class Probes {
     return this.#refreshing
   }
 
+  /** Resolves when no probe is under way. */
+  async settle(): Promise<void> {
+    await this.#refreshing
+  }
+
   async #probeAll(): Promise<void> {
     for (const runtime of this.#runtimes.values()) {
       const probe = await runtime.probe(AbortSignal.timeout(probeDeadlineMs))
