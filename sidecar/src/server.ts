@@ -46,7 +46,10 @@ export function sendJson(response: ServerResponse, status: number, value: unknow
 
 /** What a caller may see of anything thrown. */
 export function refusalOf(thrown: unknown, log: Log, subject: string): Failure {
-  if (thrown instanceof Failure) return thrown
+  if (thrown instanceof Failure) {
+    if (thrown.status === 503 && thrown.cause) log('warn', `${subject}: ${thrown.message}`, describe(thrown.cause))
+    return thrown
+  }
   log('error', `${subject} failed`, describe(thrown))
   return new Failure('internal', 'The sidecar failed unexpectedly; its log has the reason.', { cause: thrown })
 }

@@ -58,7 +58,7 @@ function notRunnable(program: string, error: unknown): NotRunnable {
 const throughShell = (shell: string, cwd: string, argv: readonly string[]): string[] => [
   shell,
   '-c',
-  'cd -- "$0" && exec -- "$@"',
+  'cd -- "$0" && exec "$@"',
   cwd,
   ...argv,
 ]

@@ -6,6 +6,15 @@ const scoreFile = '/proc/self/oom_score_adj'
 /** Runs a synchronous spawn so that the child starts unprotected. */
 export type Unprotected = <Result>(spawn: () => Result) => Result
 
+/** A sandbox that does not let the sidecar have its score back leaves it unprotected, which is better than not starting anything. */
+function protect(file: string, score: number): void {
+  try {
+    writeFileSync(file, String(score))
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EACCES')) throw error
+  }
+}
+
 /**
  * A child inherits the score at the moment of its fork, so the sidecar gives its own up for just that moment. The kernel lets it
  * take back what a privileged process set before.
@@ -18,7 +27,7 @@ export function createUnprotected(file = scoreFile): Unprotected {
     try {
       return spawn()
     } finally {
-      writeFileSync(file, String(score))
+      protect(file, score)
     }
   }
 }

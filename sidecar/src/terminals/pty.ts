@@ -1,7 +1,7 @@
 // A real pseudo-terminal with a shell of the sandbox user behind it.
 import { chownSync, writeSync } from 'node:fs'
 import { Failure } from '@atoll/protocol'
-import type { IPty } from '@lydell/node-pty'
+import { type IPty, spawn } from '@lydell/node-pty'
 import type { Launch } from '../commands/launcher.ts'
 import type { Unprotected } from '../commands/oom-score.ts'
 import type { User } from '../config.ts'
@@ -118,10 +118,9 @@ export class Pty {
 }
 
 /** @throws Failure `process.spawn_failed` */
-export async function openPty(options: PtyOptions): Promise<Pty> {
+export function openPty(options: PtyOptions): Pty {
   const { launch, size, user, unprotected } = options
   const [program = '', ...rest] = launch.argv
-  const { spawn } = await import('@lydell/node-pty')
   try {
     const pty = unprotected(() =>
       spawn(program, rest, {

@@ -1,5 +1,5 @@
 // A terminal over a WebSocket: binary frames are bytes both ways. A text frame from the viewer resizes, one to it is an event.
-import type { WebSocket } from 'ws'
+import { type WebSocket, WebSocketServer } from 'ws'
 import { changeOr, type Pace } from '../event-stream.ts'
 import type { Upgrade } from '../server.ts'
 import type { Size } from './pty.ts'
@@ -73,12 +73,7 @@ async function show(socket: WebSocket, terminal: Terminal, { after, pace }: { af
   }
 }
 
-export async function serveSocket(
-  { request, socket, head }: Upgrade,
-  terminal: Terminal,
-  options: { after: number; pace: Pace },
-): Promise<void> {
-  const { WebSocketServer } = await import('ws')
+export function serveSocket({ request, socket, head }: Upgrade, terminal: Terminal, options: { after: number; pace: Pace }): void {
   const server = new WebSocketServer({ noServer: true, maxPayload: maxFrameBytes, perMessageDeflate: false })
   server.handleUpgrade(request, socket, head, (viewer) => {
     viewer.on('error', () => viewer.terminate())

@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { Failure, type Terminal as TerminalView } from '@atoll/protocol'
 import { signalGroup } from '../commands/child.ts'
 import { completeLength } from '../utf8.ts'
-import { openPty, type Pty, type PtyOptions, type Size } from './pty.ts'
+import type { Pty, PtyOptions, Size } from './pty.ts'
 import { Scrollback } from './scrollback.ts'
 
 /** The beginning of a character is waited for so long. */
@@ -64,7 +64,9 @@ export class Terminal {
     const { launch, size, user, unprotected } = this.#options
     const onData = (bytes: Buffer): void => this.#take(bytes)
     const onExit = (code: number, signal: number | undefined): void => this.#end(code, signal)
-    this.#pty = await openPty({ launch, size, user, unprotected, onData, onExit })
+    // Loaded with the first terminal, so that it costs the start of a sandbox nothing.
+    const { openPty } = await import('./pty.ts')
+    this.#pty = openPty({ launch, size, user, unprotected, onData, onExit })
   }
 
   get isRunning(): boolean {

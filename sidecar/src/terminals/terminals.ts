@@ -9,7 +9,6 @@ import { randomId } from '../random-id.ts'
 import type { Call, Routes } from '../router.ts'
 import type { UpgradeHandler } from '../server.ts'
 import type { Size } from './pty.ts'
-import { serveSocket } from './socket.ts'
 import { Terminal } from './terminal.ts'
 
 export interface OpenTerminal extends Size {
@@ -126,7 +125,8 @@ export function terminalRoutes(terminals: Terminals, { limits }: Config): { rout
   const upgrades: Record<string, UpgradeHandler> = {
     'GET /terminals/{sid}/socket': async (upgrade) => {
       const terminal = of(upgrade)
-      await serveSocket(upgrade, terminal, { after: cursorOf(upgrade) ?? terminal.scrollback.beginning, pace })
+      const { serveSocket } = await import('./socket.ts')
+      serveSocket(upgrade, terminal, { after: cursorOf(upgrade) ?? terminal.scrollback.beginning, pace })
     },
   }
   return { routes, upgrades }
