@@ -13,6 +13,8 @@ import { rangeSize } from './uid-ranges.ts'
 /** Where bubblewrap finds its filter and its arguments, and tells the pid of the sandbox's first process. */
 const fd = { seccomp: 3, args: 4, info: 5 } as const
 
+const launchDeadlineMs = 20_000
+
 export interface LauncherOptions {
   /** First host user id of the sandbox's range. */
   readonly base: number
@@ -61,7 +63,9 @@ export class Launcher {
     this.#pipe(fd.info).ref()
     input.on('error', ignoreBrokenPipe)
     input.end(args.map((arg) => `${arg}\0`).join(''))
+    const deadline = setTimeout(() => this.#child.kill('SIGKILL'), launchDeadlineMs)
     const info = await firstObject(this.#pipe(fd.info))
+    clearTimeout(deadline)
     this.#letGo()
     const pid = /"child-pid":\s*(\d+)/.exec(info)?.[1]
     if (pid === undefined) return undefined
@@ -111,6 +115,7 @@ const ignoreBrokenPipe = (): void => undefined
 /** Starts a process in a new user namespace that maps the range, and keeps it there until it is killed or the operator dies. */
 async function openUserNamespace(base: number): Promise<ChildProcess> {
   const holder = spawn('unshare', ['--user', 'cat'], { stdio: ['pipe', 'pipe', 'ignore'], env: { ...hostEnvironment } })
+  const deadline = setTimeout(() => holder.kill('SIGKILL'), launchDeadlineMs)
   const failed = once(holder, 'exit').then(() => {
     throw new Error('no user namespace could be made (unshare --user failed)')
   })
@@ -125,6 +130,7 @@ async function openUserNamespace(base: number): Promise<ChildProcess> {
     holder.kill('SIGKILL')
     throw error
   } finally {
+    clearTimeout(deadline)
     failed.catch(ignoreBrokenPipe)
     holder.unref()
   }

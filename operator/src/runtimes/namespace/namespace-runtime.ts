@@ -127,7 +127,12 @@ class NamespaceRuntime implements Runtime {
     await Promise.all([makeOwned(channel, base), makeOwned(sidecar, base), machine.reserve.moveLog(launcher, this.#folders.logOf(plan.id))])
     // Limits and protection are on the one process from which all others of the sandbox come, before it makes any.
     cgroups.create(plan.id, plan)
-    cgroups.add(plan.id, launcher.process.pid)
+    try {
+      cgroups.add(plan.id, launcher.process.pid)
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ESRCH') throw await this.#diedEarly(plan.id, launcher)
+      throw error
+    }
     this.#protect(launcher.process.pid)
     const launched: SandboxRecord = { ...record, monitor: launcher.process }
     await this.#folders.write(launched, 'quick')
@@ -206,7 +211,7 @@ class NamespaceRuntime implements Runtime {
     await this.#end(record, stopGraceMs)
     await this.#options.disks.detach(id)
     const { runtime, plan, image, base } = record
-    await this.#folders.write({ runtime, plan, image, base }, 'quick')
+    await this.#folders.write({ runtime, plan, image, base }, 'lasting')
   }
 
   async remove(id: string): Promise<void> {

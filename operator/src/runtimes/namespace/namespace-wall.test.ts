@@ -186,6 +186,7 @@ describe('namespace sandboxes', () => {
     const script = `const fs = require('fs'); const see = (p) => { try { return fs.readFileSync(p, 'utf8') } catch (e) { return e.code } }
       console.log(JSON.stringify([see('/etc/passwd'), see('/etc/shadow'), see('/etc/own/setting'), fs.existsSync('/usr/bin/env')]))`
     const result = await other.exec({ argv: ['/opt/atoll/node', '-e', script] })
+    assert.equal(result.stderr, '')
     const [passwd, shadow, setting, hasHostPrograms] = JSON.parse(result.stdout)
     assert.deepEqual(String(passwd).match(/^\w+/gm), ['root', 'other', 'agent'])
     assert.deepEqual([shadow, setting, hasHostPrograms], ['ENOENT', 'of the image\n', false])

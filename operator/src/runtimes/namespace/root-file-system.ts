@@ -182,11 +182,11 @@ export const sandboxArgs = (root: readonly string[], places: SandboxPlaces): str
   ...['pid', 'ipc', 'uts', 'net', 'cgroup-try'].map((namespace) => `--unshare-${namespace}`),
   ...['--hostname', hostName, '--new-session', '--clearenv', '--setenv', 'PATH', '/usr/local/bin:/usr/bin:/bin', '--chdir', '/'],
   ...['--cap-drop', 'ALL', ...sidecarCapabilities.flatMap((name) => ['--cap-add', `CAP_${name.toUpperCase()}`])],
+  // Made first: bubblewrap would make the way to a closed directory as closed as that.
+  ...['/etc', '/home', '/opt', '/run', '/var', '/var/lib', '/mnt', '/srv'].flatMap((directory) => ['--perms', '0755', '--dir', directory]),
+  ...['--perms', '0700', '--dir', '/root'],
   ...root,
   ...['--proc', '/proc', '--dev', '/dev', '--perms', '1777', '--size', String(64 * 1024 * 1024), '--tmpfs', '/dev/shm'],
-  // Made first: bubblewrap would make the way to a closed directory as closed as that.
-  ...['/home', '/opt', '/run', '/var', '/var/lib', '/mnt', '/srv'].flatMap((directory) => ['--perms', '0755', '--dir', directory]),
-  ...['--perms', '0700', '--dir', '/root'],
   ...['--bind', join(places.disk, 'home'), sandboxUser.home, '--bind', join(places.disk, 'tmp'), '/tmp'],
   ...['--ro-bind', places.program, sidecarPaths.program, '--bind', places.sidecar, sidecarPaths.state],
   ...['--bind', places.channel, sidecarPaths.channel],

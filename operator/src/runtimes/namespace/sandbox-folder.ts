@@ -1,5 +1,5 @@
 // A sandbox's folder on the host: the record by which a later run of the operator knows it, and its places.
-import { readFileSync, statSync, truncateSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, truncateSync } from 'node:fs'
 import { chmod, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Failure } from '@atoll/protocol'
@@ -61,15 +61,14 @@ export class SandboxFolders {
     return join(this.of(id), 'sidecar.log')
   }
 
-  /** Undefined when there is no such sandbox of this runtime. */
+  /** Undefined when there is no such sandbox of this runtime, or none whose record a power cut has left. */
   read(id: string): SandboxRecord | undefined {
-    try {
-      const record: SandboxRecord = JSON.parse(readFileSync(join(this.of(id), recordName), 'utf8'))
-      return record.runtime === 'namespace' ? record : undefined
-    } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
-      throw error
-    }
+    const path = join(this.of(id), recordName)
+    if (!existsSync(path)) return undefined
+    const text = readFileSync(path, 'utf8')
+    if (text === '') return undefined
+    const record: SandboxRecord = JSON.parse(text)
+    return record.runtime === 'namespace' ? record : undefined
   }
 
   /** `lasting`: on the disk when it returns, also after a power cut. Without its record a sandbox's files belong to nobody. */
@@ -89,12 +88,9 @@ export class SandboxFolders {
   }
 
   async ids(): Promise<string[]> {
+    if (!existsSync(this.directory)) return []
     const names = await readdir(this.directory)
-    return names.filter((name) => this.#has(name))
-  }
-
-  #has(name: string): boolean {
-    return statSync(join(this.directory, name, recordName), { throwIfNoEntry: false }) !== undefined && this.read(name) !== undefined
+    return names.filter((name) => this.read(name) !== undefined)
   }
 
   /** The last lines of what the sidecar and bubblewrap said. */
