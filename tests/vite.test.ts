@@ -6,6 +6,7 @@ import path from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { WebSocket } from 'ws'
 import { readEvents } from './events.ts'
 import { testRuntimes } from './runtimes.ts'
 import { startOperator, type TestOperator } from './start-operator.ts'
@@ -33,6 +34,7 @@ for (const { name: runtime, skip } of testRuntimes) {
     let files: string
     let origin: string
     let cookie: string
+    let host: string
     before(async () => {
       operator = await startOperator({ runtime })
       const sandbox = await operator.newSandbox({ metadata_json: { ports: [5173] }, memory_mb: 1024 })
@@ -68,7 +70,6 @@ for (const { name: runtime, skip } of testRuntimes) {
       cookie = opened.headers.getSetCookie()[0]?.split(';')[0] ?? ''
       assert.match(cookie, /^atoll_preview=/)
     })
-    let host = ''
     after(() => operator[Symbol.asyncDispose]())
 
     const browse = async (target: string): Promise<{ status: number; headers: Headers; text: string }> => {
@@ -103,16 +104,16 @@ for (const { name: runtime, skip } of testRuntimes) {
       const client = await browse('/@vite/client')
       const token = /wsToken = "([^"]+)"/.exec(client.text)?.[1]
       assert.ok(token, 'the client script has the token')
-      const socket = new WebSocket(`${origin.replace('http', 'ws')}/?token=${token}`, {
-        protocols: ['vite-hmr'],
+      // Node's own client cannot say another Host, which a browser derives from the link.
+      const socket = new WebSocket(`${origin.replace('http', 'ws')}/?token=${token}`, 'vite-hmr', {
         headers: { host, cookie, origin: `http://${host}` },
-      } as unknown as string[])
+      })
       const messages: { type: string }[] = []
       const seen = (type: string): Promise<void> =>
         new Promise((resolve, reject) => {
           const look = (): void => void (messages.some((message) => message.type === type) && resolve())
           socket.onmessage = ({ data }) => {
-            messages.push(JSON.parse(data))
+            messages.push(JSON.parse(String(data)))
             look()
           }
           socket.onerror = () => reject(new Error('the WebSocket failed'))
@@ -123,7 +124,7 @@ for (const { name: runtime, skip } of testRuntimes) {
       await operator.call('PUT', `${files}main.js`, { body: script('two') })
       await seen('update')
       assert.match((await browse('/main.js')).text, /"two"/)
-      socket.onclose = null
+      socket.onclose = () => undefined
       socket.close()
     })
   })
