@@ -11,7 +11,7 @@ function makePrivate(directory: string): void {
 }
 
 /** The user's own. The mode is set before it is given away, because afterwards only the user may do that. */
-function giveTo(user: User, directory: string, mode: number): void {
+export function giveTo(user: User, directory: string, mode: number): void {
   mkdirSync(directory, { recursive: true, mode })
   const found = statSync(directory)
   if (found.uid === user.uid) return

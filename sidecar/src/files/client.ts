@@ -1,13 +1,13 @@
 // The sidecar's side of the file worker: starts it when it is needed, keeps it, and passes calls on to it.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, chownSync, mkdirSync } from 'node:fs'
 import http, { type IncomingMessage } from 'node:http'
 import path from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { Failure, type FailureBody, isFailureCode } from '@atoll/protocol'
 import type { Unprotected } from '../commands/oom-score.ts'
 import type { Config } from '../config.ts'
+import { giveTo } from '../directories.ts'
 import type { Log } from '../log.ts'
 import type { Call, Handler, Routes } from '../router.ts'
 import type { SecretFiles } from './secret-files.ts'
@@ -46,9 +46,7 @@ export class FilesClient {
   constructor(parts: FilesClientParts) {
     this.#parts = parts
     this.#directory = path.join(parts.config.state, 'files')
-    mkdirSync(this.#directory, { recursive: true, mode: 0o711 })
-    chmodSync(this.#directory, 0o711)
-    chownSync(this.#directory, parts.config.user.uid, parts.config.user.gid)
+    giveTo(parts.config.user, this.#directory, 0o711)
   }
 
   /** @throws Failure `process.spawn_failed` */
