@@ -2,15 +2,18 @@
 // Starts the command on the pinned Node 24, whatever Node the machine has. Plain JavaScript, so that an older Node can read it.
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import module, { createRequire } from 'node:module'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const main = fileURLToPath(new URL('../src/main.ts', import.meta.url))
 const [major = 0] = process.versions.node.split('.').map(Number)
 
-if (major >= 24) await import(main)
-else runOn(pinnedNode())
+if (major >= 24) {
+  // Starting takes half as long when the sources need not be compiled each time.
+  module.enableCompileCache()
+  await import(main)
+} else runOn(pinnedNode())
 
 function pinnedNode() {
   try {

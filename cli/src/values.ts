@@ -30,6 +30,9 @@ export function port(text: string): number {
   return Number(text)
 }
 
+/** 0 lets the system choose. */
+export const portOrFree = (text: string): number => (text === '0' ? 0 : port(text))
+
 export function number(text: string): number {
   if (!/^\d+(\.\d+)?$/.test(text)) throw new InvalidArgumentError('Write a number.')
   return Number(text)

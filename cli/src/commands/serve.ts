@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { Failure } from '@atoll/sdk'
 import type { Command } from 'commander'
 import { example } from '../example.ts'
-import { port } from '../values.ts'
+import { portOrFree } from '../values.ts'
 
 interface ServeOptions {
   readonly port?: number
@@ -14,13 +14,14 @@ interface ServeOptions {
   readonly runtime?: string
 }
 
+const sidecarBundler = fileURLToPath(new URL('../../../sidecar/scripts/bundle.ts', import.meta.url))
 const operatorMain = fileURLToPath(new URL('../../../operator/src/main.ts', import.meta.url))
 
 export function addServe(program: Command): void {
   program
     .command('serve')
     .description('Start the operator on this machine, until Ctrl-C. Every other setting is an environment variable.')
-    .option('--port <port>', 'port to listen on (9090)', port)
+    .option('--port <port>', 'port to listen on (9090); 0 takes a free one', portOrFree)
     .option('--host <address>', 'address to listen on (127.0.0.1)')
     .option('--state-dir <folder>', 'folder for its database, keys and disks')
     .option('--runtime <name>', 'runtime of sandboxes that do not name one: docker or namespace')
@@ -32,6 +33,7 @@ async function serve(options: ServeOptions): Promise<void> {
   if (!existsSync(operatorMain)) {
     throw new Failure('config.invalid', `The operator is not here (${operatorMain}). Run this command from a copy of the whole repository.`)
   }
+  await bundleSidecar()
   const child = spawn(process.execPath, [operatorMain], {
     stdio: ['ignore', 'inherit', 'inherit'],
     env: { ...process.env, ...settings(options) },
@@ -44,9 +46,16 @@ async function serve(options: ServeOptions): Promise<void> {
   process.exitCode = typeof code === 'number' ? code : 1
 }
 
-function settings({ port: portNumber, host, stateDir, runtime }: ServeOptions): Record<string, string> {
+/** The program that the operator puts into sandboxes; made once, and again when its sources have changed. */
+async function bundleSidecar(): Promise<void> {
+  const child = spawn(process.execPath, [sidecarBundler], { stdio: ['ignore', 'ignore', 'inherit'] })
+  const [code] = await once(child, 'exit')
+  if (code !== 0) throw new Failure('config.invalid', 'The sidecar could not be bundled; the reason stands above.')
+}
+
+function settings({ port, host, stateDir, runtime }: ServeOptions): Record<string, string> {
   return {
-    ...(portNumber !== undefined && { ATOLL_PORT: String(portNumber) }),
+    ...(port !== undefined && { ATOLL_PORT: String(port) }),
     ...(host !== undefined && { ATOLL_HOST: host }),
     ...(stateDir !== undefined && { ATOLL_STATE_DIR: stateDir }),
     ...(runtime !== undefined && { SANDBOX_RUNTIME_BACKEND: runtime }),

@@ -46,15 +46,25 @@ async function shell(reference: string, options: ShellOptions): Promise<void> {
 }
 
 function open(sandbox: Sandbox, { cwd }: ShellOptions): Promise<Terminal> {
+  return sandbox.terminals.open({ ...localSize(), cwd })
+}
+
+/** Undefined when there is no terminal here, or one that does not know its size. */
+function localSize(): { cols: number; rows: number } | undefined {
   const { columns: cols, rows } = process.stdout
-  return sandbox.terminals.open({ cols, rows, cwd })
+  return cols > 0 && rows > 0 ? { cols, rows } : undefined
+}
+
+async function takeSize(terminal: Terminal): Promise<void> {
+  const size = localSize()
+  if (size) await terminal.resize(size.cols, size.rows)
 }
 
 async function attach(sandbox: Sandbox, reference: string): Promise<Terminal> {
   const [found, second] = (await sandbox.terminals.list()).filter(({ id }) => id.startsWith(reference))
   if (!found) throw new Failure('terminal.not_found', `No terminal "${reference}" in ${sandbox.id}.`)
   if (second && found.id !== reference) throw new Failure('sandbox.ambiguous', `"${reference}" may be several terminals. Write more of it.`)
-  if (process.stdout.isTTY) await found.resize(process.stdout.columns, process.stdout.rows)
+  await takeSize(found)
   return found
 }
 
@@ -70,7 +80,7 @@ function passInput(terminal: Terminal, left: AbortController): () => void {
     else type(text)
   }
   const onEnd = (): void => type(endOfInput)
-  const onResize = (): void => void terminal.resize(stdout.columns, stdout.rows).catch(() => writeTo(stdout, bell))
+  const onResize = (): void => void takeSize(terminal).catch(() => writeTo(stdout, bell))
   if (stdin.isTTY) stdin.setRawMode(true)
   stdin.setEncoding('utf8')
   stdin.on('data', onData)
