@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import type { IncomingMessage } from 'node:http'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
@@ -169,6 +169,22 @@ test('all logs together keep to their limit', async () => {
   assert.deepEqual(readdirSync(path.join(small.folder, 'state/processes')), [])
 })
 
+/** What one of the sidecar's descriptors takes on disk, when it is a file of its own without a name. */
+function nameless(on: SidecarProcess, descriptor: string): number {
+  try {
+    const target = readlinkSync(descriptor, { encoding: 'utf8' })
+    return target.startsWith(on.folder) && target.endsWith(' (deleted)') ? statSync(descriptor).size : 0
+  } catch {
+    // It was closed while it was looked at.
+    return 0
+  }
+}
+
+const diskBytes = (on: SidecarProcess): number => {
+  const folder = `/proc/${on.process.pid}/fd`
+  return readdirSync(folder).reduce((sum, name) => sum + nameless(on, path.join(folder, name)), 0)
+}
+
 /** Reads bytes of a known pattern, with a rest now and then, and tells how many there were. */
 async function countSlowly(body: IncomingMessage): Promise<{ bytes: number; gaps: number }> {
   let bytes = 0
@@ -185,17 +201,20 @@ async function countSlowly(body: IncomingMessage): Promise<{ bytes: number; gaps
   return { bytes, gaps }
 }
 
-test('a slow reader gets all of 1 GiB while the memory of the sidecar stays flat', { timeout: 300_000 }, async () => {
+test('a slow reader gets all of 1 GiB while the memory and the log of the sidecar keep to their limits', { timeout: 300_000 }, async () => {
   await using small = await startSidecarProcess({ env: { ATOLL_PROCESS_LOG_BYTES: '8000000' } })
   const gibibyte = 1024 * 1024 * 1024
   const { id } = await start(`yes 0123456789abcde | head -c ${gibibyte}`, {}, small)
   const reading = countSlowly(await small.open('GET', `/processes/${id}/events`))
   let peak = 0
+  let peakDisk = 0
   const watching = setInterval(() => {
+    peakDisk = Math.max(peakDisk, diskBytes(small))
     peak = Math.max(peak, residentBytes(small))
   }, 100)
   const { bytes, gaps } = await reading.finally(() => clearInterval(watching))
   assert.deepEqual({ bytes, gaps }, { bytes: gibibyte, gaps: 0 })
+  assert.ok(peakDisk > 4_000_000 && peakDisk < 12_000_000, `the log took ${peakDisk} bytes`)
   assert.ok(peak < 300 * 1024 * 1024, `the sidecar took ${Math.round(peak / 1024 / 1024)} MiB`)
 })
 
