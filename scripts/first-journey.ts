@@ -8,7 +8,7 @@ import { Atoll, type Sandbox } from '@atoll/sdk'
 /** Marks what an earlier start has left, so that starts do not pile up sandboxes. */
 const mark = { made_by: 'npm start' }
 const greeting = 'Hello from your first sandbox.\n'
-const command = 'echo "I am $(id -un) in $(pwd), on $(. /etc/os-release; echo "$PRETTY_NAME"), kernel $(uname -r)"'
+const command = '. /usr/lib/os-release; echo "I am $(id -un) in $(pwd), on $PRETTY_NAME, kernel $(uname -r)"'
 
 const { values } = parseArgs({
   options: {
@@ -33,14 +33,15 @@ async function removeEarlier(atoll: Atoll): Promise<void> {
   for await (const sandbox of atoll.sandboxes.list({ metadata: mark, state: ['running', 'stopped', 'ended'] })) await sandbox.delete()
 }
 
-async function visit(sandbox: Sandbox): Promise<{ output: string; timings: Record<string, number> }> {
+async function visit(sandbox: Sandbox): Promise<{ output: string; firstOutputAt: number; timings: Record<string, number> }> {
   const ran = await timed('run a command in it', () => sandbox.run(command))
+  const firstOutputAt = Date.now()
   if (ran.result.exitCode !== 0) throw new Error(`The command ended with ${ran.result.exitCode}: ${ran.result.stderr}`)
   const written = await timed('write a file', () => sandbox.files.write('hello.txt', greeting))
   const read = await timed('read it back', () => sandbox.files.readText('hello.txt'))
   if (read.result !== greeting) throw new Error('The file that was read is not the one that was written.')
   say(`\n${ran.result.stdout.trimEnd()}`)
-  return { output: ran.result.stdout, timings: { exec_ms: ran.ms, write_ms: written.ms, read_ms: read.ms } }
+  return { output: ran.result.stdout, firstOutputAt, timings: { exec_ms: ran.ms, write_ms: written.ms, read_ms: read.ms } }
 }
 
 async function main(): Promise<void> {
@@ -53,11 +54,11 @@ async function main(): Promise<void> {
   const sandbox = created.result
   let isWanted = false
   try {
-    const { output, timings } = await visit(sandbox)
+    const { output, firstOutputAt, timings } = await visit(sandbox)
     isWanted = !values.once
     const removed = values.once ? await timed('delete it', () => sandbox.delete()) : undefined
     const all = { create_ms: created.ms, ...timings, ...(removed && { delete_ms: removed.ms }) }
-    process.stdout.write(JSON.stringify({ sandbox: sandbox.name, timings: all, output }))
+    process.stdout.write(JSON.stringify({ sandbox: sandbox.name, timings: all, output, firstOutputAt }))
   } finally {
     if (!isWanted) await sandbox.delete()
   }

@@ -103,17 +103,17 @@ async function bundleSidecar() {
 }
 
 async function start(options) {
-  const startedAt = performance.now()
+  const startedAt = Date.now()
   await assertPortIsFree(options.port)
   const runtime = await chooseRuntime(options.runtime)
   const prepared = await prepare(runtime, options.install)
   const operator = await startOperator({ runtime, port: options.port })
   try {
     const journey = await firstJourney(operator, { runtime, once: options.once })
-    const timings = { ...prepared, operator_ms: operator.readyMs, ...journey.timings }
-    const total = { ...timings, total_ms: Math.round(performance.now() - startedAt) }
-    if (options.json) process.stdout.write(`${JSON.stringify({ ok: true, runtime, timings: total, output: journey.output }, null, 2)}\n`)
-    say(`\nFirst output after ${(total.total_ms / 1000).toFixed(1)} s.`)
+    const first_output_ms = journey.firstOutputAt - startedAt
+    const timings = { ...prepared, operator_ms: operator.readyMs, ...journey.timings, first_output_ms, total_ms: Date.now() - startedAt }
+    if (options.json) process.stdout.write(`${JSON.stringify({ ok: true, runtime, timings, output: journey.output }, null, 2)}\n`)
+    say(`\nFirst output after ${(first_output_ms / 1000).toFixed(1)} s.`)
     if (options.once) return
     say(whatNext(operator, journey.sandbox))
     await operator.ended()
@@ -122,8 +122,11 @@ async function start(options) {
   }
 }
 
+/** What the command and the SDK try when they are told nothing. */
+const isDefault = (url) => url === 'http://127.0.0.1:9090'
+
 const whatNext = ({ url, stateDir }, sandbox) => `
-The operator runs at ${url} until Ctrl-C. In another terminal:
+The operator runs at ${url} until Ctrl-C. In another terminal:${isDefault(url) ? '' : `\n  export ATOLL_URL=${url}`}
   npx atoll exec ${sandbox} -- uname -a
   npx atoll shell ${sandbox}
   npx atoll create --name mine

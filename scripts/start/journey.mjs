@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import path from 'node:path'
 import { node24Path, Refusal, root } from '../machine.mjs'
 
-/** Resolves with `{ sandbox, timings, output }`. @throws Refusal with the reason */
+/** Resolves with `{ sandbox, timings, output, firstOutputAt }`. @throws Refusal with the reason */
 export function firstJourney({ url, stateDir }, { runtime, once }) {
   return new Promise((resolve, reject) => {
     const args = ['scripts/first-journey.ts', '--url', url, '--key-file', path.join(stateDir, 'admin-key'), '--runtime', runtime]
