@@ -6,7 +6,7 @@ const bin = (name) => `${root}/node_modules/.bin/${name}`
 const node = (...args) => [node24Path(), args]
 
 const checks = {
-  lint: [bin('biome'), ['ci', '--error-on-warnings', '.']],
+  lint: [bin('biome'), ['ci', '--colors=off', '--error-on-warnings', '.']],
   types: [bin('tsc'), ['-p', '.']],
   'dead code': node('node_modules/knip/bin/knip.js', '--no-progress'),
   architecture: node('--test', 'tests/architecture.test.ts', 'tests/docs.test.ts'),

@@ -26,6 +26,8 @@ export interface Route {
   readonly response?: z.ZodType
   /** The answer's kind when it is not one JSON document. */
   readonly stream?: Stream
+  /** Finds a sandbox that was deleted too, so that the call can be repeated. */
+  readonly seesDeleted?: true
   /** Served a second time at `/api/sandbox/…` for the caller's only sandbox. */
   readonly singleton?: true
 }

@@ -189,9 +189,10 @@ export const sandboxRoutes = {
   remove: route({
     method: 'DELETE',
     path: '/api/sandboxes/{id}',
-    summary: 'End a sandbox and its disk. Safe to repeat within a day.',
+    summary: 'End a sandbox and its disk. Safe to repeat.',
     access: 'write',
     tier: 'write',
+    seesDeleted: true,
     response: z.object({ deleted: z.literal(true), sandbox_id: z.string() }),
     singleton: true,
   }),

@@ -55,7 +55,8 @@ function serve(parts: MountParts, route: Route, handler: Handler<Route>, path: s
 async function answer(parts: MountParts, route: Route, handler: Handler<Route>, context: Context<Bindings>): Promise<Response> {
   const { incoming, outgoing } = context.env
   const caller = await whoAsks(parts, route, context)
-  const sandbox = caller && route.path.includes('{id}') ? await findSandbox(parts, caller, context.req.param('id')) : undefined
+  const sandbox =
+    caller && route.path.includes('{id}') ? await findSandbox(parts, caller, context.req.param('id'), route.seesDeleted) : undefined
   const request = await parseRequest(route, context)
   if (sandbox) await parts.activity.touch(sandbox.id)
   const abort = new AbortController()
@@ -103,8 +104,9 @@ export async function findSandbox(
   { lifecycle, store }: Pick<MountParts, 'lifecycle' | 'store'>,
   caller: Caller,
   id: string | undefined,
+  seesDeleted = false,
 ): Promise<SandboxRecord> {
-  if (id !== undefined) return lifecycle.get(ownerOf(caller), id)
+  if (id !== undefined) return lifecycle.get(ownerOf(caller), id, seesDeleted)
   const own = await store.list({ owner: caller.owner, states: ['creating', 'running', 'stopped', 'deleting'], limit: 2 })
   const [only] = own
   if (!only) throw new Failure('sandbox.not_found', 'Instance not provisioned')
@@ -115,8 +117,11 @@ export async function findSandbox(
 async function parseRequest(route: Route, context: Context<Bindings>): Promise<Record<string, unknown>> {
   const request: Record<string, unknown> = { params: context.req.param() }
   if (route.query) request['query'] = parse(route.query, context.req.query())
-  if (route.body) request['body'] = parse(route.body, (await readJson(context.env.incoming)) ?? {})
-  else if (!route.upload) context.env.incoming.resume()
+  if (route.body) {
+    const sent = await readJson(context.env.incoming)
+    request['body'] = parse(route.body, sent === undefined ? {} : sent)
+  }
+  if (!route.body && !route.upload) context.env.incoming.resume()
   return request
 }
 

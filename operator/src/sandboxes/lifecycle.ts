@@ -248,11 +248,14 @@ export class Lifecycle {
     return this.#creations.has(id)
   }
 
-  /** The caller's sandbox. @throws Failure `sandbox.not_found`, also for somebody else's */
-  async get(owner: string | undefined, id: string): Promise<SandboxRecord> {
+  /**
+   * The caller's sandbox.
+   * @throws Failure `sandbox.not_found`, also for somebody else's, and for one that was deleted unless `seesDeleted`
+   */
+  async get(owner: string | undefined, id: string, seesDeleted = false): Promise<SandboxRecord> {
     const record = await this.#parts.store.get(id)
     const isTheirs = record && (owner === undefined || record.owner === owner)
-    if (!isTheirs || record.end?.reason === 'deleted') {
+    if (!isTheirs || (record.end?.reason === 'deleted' && !seesDeleted)) {
       throw new Failure('sandbox.not_found', `No sandbox ${id.slice(0, 64)} belongs to you. List yours with GET /api/sandboxes.`)
     }
     return record

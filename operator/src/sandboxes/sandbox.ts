@@ -38,7 +38,3 @@ const legalMoves: Readonly<Record<SandboxStatus, readonly SandboxStatus[]>> = {
 }
 
 export const mayMove = (from: SandboxStatus, to: SandboxStatus): boolean => legalMoves[from].includes(to)
-
-/** States in which a sandbox takes room on this machine. */
-export const holdsDisk = (state: SandboxStatus): boolean => state === 'creating' || state === 'running' || state === 'stopped'
-export const holdsMemory = (state: SandboxStatus): boolean => state === 'creating' || state === 'running'
