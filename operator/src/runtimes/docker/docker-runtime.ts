@@ -205,10 +205,7 @@ class DockerRuntime implements Runtime {
   }
 
   async #restart(plan: Plan, found: Docker.ContainerInfo | undefined, context: StartContext): Promise<Running> {
-    const [disk] = await Promise.all([
-      this.#options.disks.attach(plan.id),
-      this.#folders.dropChannel(plan.id).then(() => this.#folders.prepare(plan.id)),
-    ])
+    const [disk] = await Promise.all([this.#options.disks.attach(plan.id), this.#folders.renew(plan.id)])
     const socketPath = this.#folders.socket(plan.id)
     context.progress('container_start')
     if (found && (await this.#isWhole(found))) {

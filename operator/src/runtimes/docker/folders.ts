@@ -45,6 +45,13 @@ export class Folders {
     return join(this.#sandboxesDir, id, markName)
   }
 
+  /** Begins anew with a dead socket and the logs of processes that nobody remembers out of the way. */
+  async renew(id: string): Promise<void> {
+    await this.dropChannel(id)
+    await rm(this.state(id), { recursive: true, force: true })
+    await this.prepare(id)
+  }
+
   /** Safe to repeat. The run directory is empty after a reboot. */
   async prepare(id: string): Promise<void> {
     await Promise.all([

@@ -1,5 +1,6 @@
 // What the engine of this machine can really do, from a hardened container that was run to its end.
 import { readFile } from 'node:fs/promises'
+import { buffer } from 'node:stream/consumers'
 import { sidecarPaths } from '@atoll/protocol/sidecar'
 import type Docker from 'dockerode'
 import { z } from 'zod'
@@ -120,6 +121,7 @@ async function runProbe(parts: ProbeParts, signal: AbortSignal): Promise<string 
     Labels: probeLabels(parts.operatorId),
     HostConfig: {
       ...hardening(parts.mayRaise),
+      AutoRemove: true,
       ...limitsOf({ memoryMb: 256, cpuCores: 1, pids: 64 }),
       Binds: [`${parts.programDir}:${sidecarPaths.program}:ro`, ...files],
     },
@@ -129,23 +131,26 @@ async function runProbe(parts: ProbeParts, signal: AbortSignal): Promise<string 
     return await outcome(parts.engine, id, signal)
   } finally {
     await accepting(
-      [404],
+      [404, 409],
       parts.engine.call((docker) => docker.getContainer(id).remove({ force: true, v: true })),
     )
   }
 }
 
 async function outcome(engine: Engine, id: string, signal: AbortSignal): Promise<string | undefined> {
-  const status = await engine.call(
-    async (docker, abortSignal) => {
-      await docker.getContainer(id).start({ abortSignal })
-      return z.object({ StatusCode: z.number() }).parse(await docker.getContainer(id).wait({ abortSignal })).StatusCode
+  const { status, said } = await engine.call(
+    async (docker) => {
+      const container = docker.getContainer(id)
+      // Both before the start: the engine removes the container as soon as it ends, also when the operator is gone by then.
+      const output = buffer(await container.attach({ stream: true, stdout: true, stderr: true }))
+      const removed = container.wait({ condition: 'removed' })
+      removed.catch(() => undefined) // A start that fails is told instead.
+      await container.start()
+      return { status: z.object({ StatusCode: z.number() }).parse(await removed).StatusCode, said: await output }
     },
     { signal },
   )
-  if (status === 0) return undefined
-  const log = await engine.call((docker) => docker.getContainer(id).logs({ stdout: true, stderr: true, tail: 10 }), { signal })
-  return `a hardened container ended with status ${status}: ${logText(log)}`
+  return status === 0 ? undefined : `a hardened container ended with status ${status}: ${logText(said)}`
 }
 
 /** The default image, else any that is there: the probe is about the engine. */
