@@ -83,9 +83,6 @@ async function bundleCode(folder: string): Promise<void> {
     outdir: folder,
     outExtension: { '.js': '.mjs' },
     write: false,
-    // What is needed later (terminals, files) is parsed later.
-    splitting: true,
-    chunkNames: 'part-[hash]',
     bundle: true,
     platform: 'node',
     target: 'node24',
