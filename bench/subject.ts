@@ -28,7 +28,7 @@ export interface Subject {
 
 export type Bench = (subject: Subject) => Promise<Report>
 
-export const size = { memoryMb: 512, diskGb: 1 } as const
+export const size = { memoryMb: 512 } as const
 
 /** Milliseconds that the work took. */
 export async function timed(work: () => Promise<unknown>): Promise<number> {

@@ -26,10 +26,10 @@ describe('control groups of this machine', () => {
   })
 
   /** A shell in group `a` that waits for a line on standard input before it runs the script. */
-  function inGroup(script: string): ChildProcess {
+  async function inGroup(script: string): Promise<ChildProcess> {
     const child = spawn('sh', ['-c', `read _; ${script}`], { stdio: ['pipe', 'pipe', 'ignore'] })
     assert.ok(child.pid)
-    groups.add('a', child.pid)
+    await groups.add('a', child.pid)
     child.stdin?.end('go\n')
     return child
   }
@@ -38,7 +38,7 @@ describe('control groups of this machine', () => {
     if (groups.support().memory !== true) return t.skip(String(groups.support().memory))
     groups.create('a', { memoryMb: 32, cpuCores: 1, pids: 50 })
     const before = groups.oomKills('a')
-    const [code, signal] = await once(inGroup('exec head -c 200000000 /dev/zero | tail'), 'exit')
+    const [code, signal] = await once(await inGroup('exec head -c 200000000 /dev/zero | tail'), 'exit')
     assert.ok(signal === 'SIGKILL' || code !== 0)
     assert.ok(groups.oomKills('a') > before)
   })
@@ -52,7 +52,7 @@ describe('control groups of this machine', () => {
   test('no process is born beyond the process limit', async (t) => {
     if (groups.support().pids !== true) return t.skip(String(groups.support().pids))
     groups.create('a', { memoryMb: 128, cpuCores: 1, pids: 5 })
-    const [code] = await once(inGroup('for i in 1 2 3 4 5 6 7 8; do sleep 30 & done'), 'exit')
+    const [code] = await once(await inGroup('for i in 1 2 3 4 5 6 7 8; do sleep 30 & done'), 'exit')
     assert.notEqual(code, 0)
     assert.ok(groups.pids('a').length <= 5)
     await groups.kill('a')
@@ -63,14 +63,14 @@ describe('control groups of this machine', () => {
     if (groups.support().cpu !== true) return t.skip(String(groups.support().cpu))
     groups.create('a', { memoryMb: 128, cpuCores: 0.2, pids: 50 })
     const before = groups.usage('a').cpuMs ?? 0
-    await once(inGroup('timeout 1 sh -c "while :; do :; done"'), 'exit')
+    await once(await inGroup('timeout 1 sh -c "while :; do :; done"'), 'exit')
     const used = (groups.usage('a').cpuMs ?? 0) - before
     assert.ok(used > 20 && used < 600, `used ${used} ms in a second of a fifth of a processor`)
   })
 
   test('children of a process are in its group, and killing ends them all', async () => {
     groups.create('a', { memoryMb: 128, cpuCores: 1, pids: 50 })
-    const child = inGroup('setsid sleep 300 & setsid sleep 300 & echo started; wait')
+    const child = await inGroup('setsid sleep 300 & setsid sleep 300 & echo started; wait')
     assert.ok(child.stdout)
     await once(child.stdout, 'data')
     assert.equal(groups.usage('a').pids, 3)
@@ -107,7 +107,7 @@ describe('control groups of version 2', () => {
   }
   after(() => rmSync(root, { recursive: true, force: true }))
 
-  test('controllers are handed down from the root, and limits written without swap', () => {
+  test('controllers are handed down from the root, and limits written without swap', async () => {
     layOut('cpuset cpu io memory pids\n')
     writeFileSync(join(root, 'atoll/op/a/memory.swap.max'), 'max')
     const groups = openCgroups({ name: 'op', layout: layoutOf(root) })
@@ -120,7 +120,7 @@ describe('control groups of version 2', () => {
     assert.equal(written('memory.swap.max'), '0')
     assert.equal(written('cpu.max'), '150000 100000')
     assert.equal(written('pids.max'), '64')
-    groups.add('a', 4242)
+    await groups.add('a', 4242)
     assert.equal(written('cgroup.procs'), '4242')
     rmSync(root, { recursive: true })
   })

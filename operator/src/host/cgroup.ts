@@ -1,5 +1,6 @@
 // Holds sandboxes to their memory, processor and process limits with control groups, of version 1, 2 or both at once.
-import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type CgroupLayout, type Controller, controllers, readCgroupLayout } from './cgroup-layout.ts'
@@ -21,8 +22,10 @@ export interface Cgroups {
   support(): Readonly<Record<Controller, true | string>>
   /** Makes the group, or gives an existing one these limits. Limits that the machine does not support are left out. */
   create(id: string, limits: CgroupLimits): void
-  /** Moves a process; its later children are born in the group. */
-  add(id: string, pid: number): void
+  /** Moves a process; its later children are born in the group. The kernel may take tens of milliseconds. @throws Error `ESRCH` when it has ended */
+  add(id: string, pid: number): Promise<void>
+  /** The groups that are there, whoever made them. */
+  ids(): readonly string[]
   pids(id: string): readonly number[]
   /** Kills until nothing of the group lives. @throws Error when something does not die */
   kill(id: string): Promise<void>
@@ -148,8 +151,16 @@ class KernelCgroups implements Cgroups {
     if (hasSwapLimit) writeFileSync(file('memory.memsw.limit_in_bytes'), String(bytes))
   }
 
-  add(id: string, pid: number): void {
-    for (const directory of this.#directories(id)) writeFileSync(join(directory, 'cgroup.procs'), String(pid))
+  async add(id: string, pid: number): Promise<void> {
+    await Promise.all(this.#directories(id).map((directory) => writeFile(join(directory, 'cgroup.procs'), String(pid))))
+  }
+
+  ids(): readonly string[] {
+    const parents = this.#roots()
+      .map((root) => join(root, this.#parent))
+      .filter((parent) => existsSync(parent))
+    const entries = parents.flatMap((parent) => readdirSync(parent, { withFileTypes: true }))
+    return [...new Set(entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name))]
   }
 
   pids(id: string): readonly number[] {
@@ -207,7 +218,7 @@ class KernelCgroups implements Cgroups {
   }
 
   close(): void {
-    for (const root of new Set([...this.#hierarchies.values()].map((hierarchy) => hierarchy.root))) {
+    for (const root of this.#roots()) {
       for (const directory of [join(root, this.#parent), join(root, 'atoll')]) removed(directory)
     }
   }
@@ -224,8 +235,11 @@ class KernelCgroups implements Cgroups {
 
   /** The group's directory in each hierarchy, once. */
   #directories(id: string): string[] {
-    const roots = new Set([...this.#hierarchies.values()].map(({ root }) => root))
-    return [...roots].map((root) => this.#directoryIn(root, id))
+    return this.#roots().map((root) => this.#directoryIn(root, id))
+  }
+
+  #roots(): string[] {
+    return [...new Set([...this.#hierarchies.values()].map(({ root }) => root))]
   }
 }
 

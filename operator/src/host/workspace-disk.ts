@@ -37,7 +37,7 @@ export interface WorkspaceDiskOptions {
 }
 
 /** Blank disks are made again so long after one was claimed, to leave the processor to the creation that claimed it. */
-const refillDelayMs = 180
+const refillDelayMs = 80
 /** A host that cannot is asked again after this time: somebody may have installed what was missing. */
 const refusalKeptMs = 60_000
 const mountOptions = 'loop,nosuid,nodev,noatime,discard,noinit_itable'

@@ -2,9 +2,10 @@
 // pays for the sandbox alone; it ends by itself when the operator dies before telling it.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, openSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
 import { hostEnvironment } from '../../host/command.ts'
 import { type ProcessIdentity, processIdentity } from './process-identity.ts'
 import { sidecarCapabilities } from './root-file-system.ts'
@@ -14,6 +15,10 @@ import { rangeSize } from './uid-ranges.ts'
 const fd = { seccomp: 3, args: 4, info: 5 } as const
 
 const launchDeadlineMs = 20_000
+const infoPollMs = 2
+
+/** A file and no pipe: writing to a pipe of a dead operator would kill bubblewrap halfway, and what it has begun would wait for it for ever. */
+const infoPathOf = (logPath: string): string => `${logPath}.info`
 
 export interface LauncherOptions {
   /** First host user id of the sandbox's range. */
@@ -26,10 +31,12 @@ export interface LauncherOptions {
 
 export class Launcher {
   readonly base: number
+  /** Where its log was begun; bubblewrap's word on the sandbox is beside it. */
   readonly logPath: string
   readonly process: ProcessIdentity
   readonly #child: ChildProcess
   readonly #holder: ChildProcess
+  readonly #input: Socket
   /** How it ended, once it has. */
   readonly #ended: Promise<string>
 
@@ -39,12 +46,15 @@ export class Launcher {
     this.process = options.identity
     this.#child = options.child
     this.#holder = options.holder
+    const input = options.child.stdio[fd.args]
+    if (!(input instanceof Socket)) throw new Error('bubblewrap was started without a way to tell it what to make')
+    this.#input = input
     this.#ended = new Promise((resolve) => {
       this.#child.once('exit', (code, signal) => resolve(signal ? `was killed by ${signal}` : `ended with ${code}`))
     })
     // One that waits in reserve must not keep the operator from ending.
     this.#child.unref()
-    for (const index of [fd.args, fd.info]) this.#pipe(index).unref()
+    this.#input.unref()
   }
 
   get hasEnded(): boolean {
@@ -59,13 +69,9 @@ export class Launcher {
   /** Makes the sandbox. Resolves with its first process; with undefined when bubblewrap ended without making one. */
   async launch(args: readonly string[]): Promise<ProcessIdentity | undefined> {
     this.#child.ref()
-    const input = this.#pipe(fd.args)
-    this.#pipe(fd.info).ref()
-    input.on('error', ignoreBrokenPipe)
-    input.end(args.map((arg) => `${arg}\0`).join(''))
-    const deadline = setTimeout(() => this.#child.kill('SIGKILL'), launchDeadlineMs)
-    const info = await firstObject(this.#pipe(fd.info))
-    clearTimeout(deadline)
+    this.#input.on('error', ignoreBrokenPipe)
+    this.#input.end(args.map((arg) => `${arg}\0`).join(''))
+    const info = await this.#readInfo()
     this.#letGo()
     const pid = /"child-pid":\s*(\d+)/.exec(info)?.[1]
     if (pid === undefined) return undefined
@@ -73,6 +79,19 @@ export class Launcher {
       return processIdentity(Number(pid))
     } catch {
       return undefined // It died at once; the caller hears from `ended`.
+    }
+  }
+
+  /** What bubblewrap says of the sandbox once it has made its first process. */
+  async #readInfo(): Promise<string> {
+    const deadline = Date.now() + launchDeadlineMs
+    for (;;) {
+      // Looked at before the file is read: what was written before the end is then in it.
+      const isOver = this.hasEnded
+      const info = readFileSync(infoPathOf(this.logPath), 'utf8')
+      if (info.includes('}') || isOver) return info
+      if (Date.now() > deadline) this.#child.kill('SIGKILL')
+      await delay(infoPollMs)
     }
   }
 
@@ -88,25 +107,10 @@ export class Launcher {
   /** A sandbox outlives the operator: nothing here may keep it waiting. */
   #letGo(): void {
     this.#holder.kill('SIGKILL')
-    for (const index of [fd.args, fd.info]) this.#pipe(index).destroy()
+    this.#input.destroy()
+    rmSync(infoPathOf(this.logPath), { force: true })
     this.#child.unref()
   }
-
-  #pipe(index: number): Socket {
-    const stream = this.#child.stdio[index]
-    if (!(stream instanceof Socket)) throw new Error('bubblewrap was started without its pipes')
-    return stream
-  }
-}
-
-/** Text up to the end of a JSON object, or whatever there was when it ended before. */
-async function firstObject(stream: Readable): Promise<string> {
-  let text = ''
-  for await (const chunk of stream) {
-    text += chunk
-    if (text.includes('}')) break
-  }
-  return text
 }
 
 /** It means that bubblewrap has ended, and `ended` says how. */
@@ -140,6 +144,7 @@ export async function openLauncher({ base, logPath, seccompPath, command }: Laun
   const holder = await openUserNamespace(base)
   const log = openSync(logPath, 'a', 0o600)
   const seccomp = openSync(seccompPath, 'r')
+  const info = openSync(infoPathOf(logPath), 'w', 0o600)
   try {
     const enter = [`--user=/proc/${holder.pid}/ns/user`, '--setuid', '0', '--setgid', '0', '--']
     // bubblewrap inherits what it needs to build the sandbox; nothing that it starts can ever have more than the bounds.
@@ -150,7 +155,7 @@ export async function openLauncher({ base, logPath, seccompPath, command }: Laun
       cwd: '/',
       env: { ...hostEnvironment },
       detached: true,
-      stdio: ['ignore', log, log, seccomp, 'pipe', 'pipe'],
+      stdio: ['ignore', log, log, seccomp, 'pipe', info],
     })
     await once(child, 'spawn')
     const { pid } = child
@@ -160,7 +165,6 @@ export async function openLauncher({ base, logPath, seccompPath, command }: Laun
     holder.kill('SIGKILL')
     throw error
   } finally {
-    closeSync(log)
-    closeSync(seccomp)
+    for (const descriptor of [log, seccomp, info]) closeSync(descriptor)
   }
 }

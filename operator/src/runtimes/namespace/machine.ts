@@ -3,13 +3,14 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync,
 import { chmod, mkdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { sidecarPaths } from '@atoll/protocol/sidecar'
+import type { Cgroups } from '../../host/cgroup.ts'
 import { hostEnvironment } from '../../host/command.ts'
 import type { NamespaceRuntimeOptions } from './namespace-runtime.ts'
 import { LauncherReserve } from './reserve.ts'
 import { hostRoot, imageRoot } from './root-file-system.ts'
 import type { SandboxFolders } from './sandbox-folder.ts'
 import { hostArchitecture, seccompFilter } from './seccomp.ts'
-import { UidRanges } from './uid-ranges.ts'
+import { defaultRangesDir, groupOf, UidRanges } from './uid-ranges.ts'
 
 export interface Machine {
   /** Where the sidecar's program stands on the host. */
@@ -30,7 +31,6 @@ const packages: Readonly<Record<string, string>> = {
   unshare: 'util-linux',
   setpriv: 'util-linux',
 }
-const defaultRangesDir = '/var/lib/atoll/uid-ranges'
 
 const isInstalled = (program: string): boolean =>
   (hostEnvironment['PATH'] ?? '').split(':').some((directory) => existsSync(join(directory, program)))
@@ -79,6 +79,15 @@ function removeStaleLogs(directory: string): void {
   }
 }
 
+/** Groups of launchers that died with their operator. */
+async function removeStaleGroups(cgroups: Cgroups, taken: readonly number[]): Promise<void> {
+  const known = new Set(taken.map(groupOf))
+  for (const id of cgroups.ids().filter((group) => !known.has(group))) {
+    await cgroups.kill(id)
+    await cgroups.remove(id)
+  }
+}
+
 export async function prepareMachine(options: NamespaceRuntimeOptions, folders: SandboxFolders): Promise<Machine | string> {
   const reason = reasonAgainst()
   const architecture = hostArchitecture()
@@ -97,10 +106,18 @@ export async function prepareMachine(options: NamespaceRuntimeOptions, folders: 
   writeFileSync(seccompPath, seccompFilter(architecture), { mode: 0o600 })
   const ranges = new UidRanges(options.uidRangesDir ?? defaultRangesDir, folders.directory)
   await ranges.open(existsSync)
+  await removeStaleGroups(options.cgroups, await ranges.taken())
   const launchers = join(own, 'launchers')
   mkdirSync(launchers, { recursive: true, mode: 0o700 })
   removeStaleLogs(launchers)
-  const reserve = new LauncherReserve({ ranges, directory: launchers, seccompPath, command: sidecarCommand, log: options.log })
+  const reserve = new LauncherReserve({
+    ranges,
+    directory: launchers,
+    seccompPath,
+    command: sidecarCommand,
+    cgroups: options.cgroups,
+    log: options.log,
+  })
   const repository = resolve(import.meta.dirname, '../../../..')
   const host = hostRoot(join(own, 'etc'), [stateDir, runDir, programDir, repository])
   return {

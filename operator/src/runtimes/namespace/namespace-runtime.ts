@@ -15,6 +15,7 @@ import { probeNamespace } from './probe.ts'
 import { endProcesses, isAbandoned, isRunning } from './processes.ts'
 import { imageDirectory, sandboxArgs } from './root-file-system.ts'
 import { SandboxFolders, type SandboxRecord } from './sandbox-folder.ts'
+import { groupOf } from './uid-ranges.ts'
 
 export interface NamespaceRuntimeOptions {
   /** Directory of `node`, `sidecar.mjs` and `pty.node`. */
@@ -126,13 +127,7 @@ class NamespaceRuntime implements Runtime {
     for (const directory of [channel, sidecar]) await rm(directory, { recursive: true, force: true })
     await Promise.all([makeOwned(channel, base), makeOwned(sidecar, base), machine.reserve.moveLog(launcher, this.#folders.logOf(plan.id))])
     // Limits and protection are on the one process from which all others of the sandbox come, before it makes any.
-    cgroups.create(plan.id, plan)
-    try {
-      cgroups.add(plan.id, launcher.process.pid)
-    } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ESRCH') throw await this.#diedEarly(plan.id, launcher)
-      throw error
-    }
+    cgroups.create(groupOf(base), plan)
     this.#protect(launcher.process.pid)
     const launched: SandboxRecord = { ...record, monitor: launcher.process }
     await this.#folders.write(launched, 'quick')
@@ -228,7 +223,7 @@ class NamespaceRuntime implements Runtime {
   async #end(record: SandboxRecord, graceMs: number): Promise<void> {
     const { id } = record.plan
     await endProcesses(record, this.#options.cgroups, graceMs)
-    await this.#options.cgroups.remove(id)
+    await this.#options.cgroups.remove(groupOf(record.base))
     await rm(this.#folders.channelOf(id), { recursive: true, force: true })
   }
 

@@ -25,8 +25,15 @@ import { childrenOf, isAlive } from './process-identity.ts'
 import type { SandboxRecord } from './sandbox-folder.ts'
 import { callsOf, hostArchitecture } from './seccomp.ts'
 import { addBareImage, openTestMachine, type TestMachine } from './testing/machine.ts'
+import { lastBase } from './uid-ranges.ts'
 
 const quietPlan = (plan: Partial<Plan> = {}): Plan => planOf({ memoryMb: 256, ...plan })
+
+const processesOfUser = (uid: number): string[] =>
+  readdirSync('/proc').filter((name) => {
+    const stats = /^\d+$/.test(name) ? statSync(join('/proc', name), { throwIfNoEntry: false }) : undefined
+    return stats?.uid === uid
+  })
 
 async function startIn(runtime: Runtime, plan: Plan = quietPlan()): Promise<Box> {
   const running = await runtime.start(plan, contextOf())
@@ -211,9 +218,10 @@ describe('namespace sandboxes', () => {
   })
 
   test('an operator that dies before it has told a launcher what to make leaves no process', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'atoll-launcher-'))
     const script = `
       import { openLauncher } from ${JSON.stringify(join(import.meta.dirname, 'launcher.ts'))}
-      const launcher = await openLauncher({ base: 1879048192, logPath: '/dev/null', seccompPath: '/dev/null', command: ['/bin/true'] })
+      const launcher = await openLauncher({ base: ${lastBase}, logPath: ${JSON.stringify(join(directory, 'log'))}, seccompPath: '/dev/null', command: ['/bin/true'] })
       console.log(JSON.stringify(launcher.process))
       setInterval(() => undefined, 1000)`
     const operator = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
@@ -221,7 +229,10 @@ describe('namespace sandboxes', () => {
     const launcher = JSON.parse(String(line))
     assert.ok(isAlive(launcher))
     operator.kill('SIGKILL')
-    await until('the launcher has ended', () => Promise.resolve(!isAlive(launcher)))
+    await until('the launcher and all that it made have ended', () =>
+      Promise.resolve(!isAlive(launcher) && processesOfUser(lastBase).length === 0),
+    )
+    rmSync(directory, { recursive: true })
   })
 
   test('a state folder that sandboxes cannot pass makes the runtime unavailable, with what to do', async () => {

@@ -1,10 +1,11 @@
-// Keeps one launcher ready, so that a creation waits for no user namespace.
+// Keeps one launcher ready, so that a creation waits for no user namespace and for no move between control groups.
 import { randomBytes } from 'node:crypto'
 import { rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
+import type { Cgroups } from '../../host/cgroup.ts'
 import { type Launcher, openLauncher } from './launcher.ts'
-import type { UidRanges } from './uid-ranges.ts'
+import { groupOf, type UidRanges } from './uid-ranges.ts'
 
 export interface ReserveOptions {
   readonly ranges: UidRanges
@@ -12,11 +13,15 @@ export interface ReserveOptions {
   readonly directory: string
   readonly seccompPath: string
   readonly command: readonly string[]
+  readonly cgroups: Cgroups
   readonly log: Logger
 }
 
+/** Until it has a sandbox and the limits of that. */
+const launcherLimits = { memoryMb: 64, cpuCores: 1, pids: 32 } as const
+
 /** Filled again so long after the ready one was taken, to leave the processor to the creation that took it. */
-const refillDelayMs = 180
+const refillDelayMs = 80
 
 /** A launcher and the range it has, which is known before it is ready. */
 export interface Claim {
@@ -52,8 +57,31 @@ export class LauncherReserve {
   }
 
   /** A launcher for a sandbox that has a range already. */
-  openFor(base: number): Promise<Launcher> {
-    return openLauncher({ ...this.#options, base, logPath: this.#newLogPath() })
+  async openFor(base: number): Promise<Launcher> {
+    const launcher = await openLauncher({ ...this.#options, base, logPath: this.#newLogPath() })
+    try {
+      await this.#confine(launcher)
+      return launcher
+    } catch (error) {
+      await this.#discard(launcher)
+      throw error
+    }
+  }
+
+  /** One that has ended already says why to whoever launches it. */
+  async #confine({ base, process }: Launcher): Promise<void> {
+    this.#options.cgroups.create(groupOf(base), launcherLimits)
+    try {
+      await this.#options.cgroups.add(groupOf(base), process.pid)
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
+    }
+  }
+
+  async #discard(launcher: Launcher): Promise<void> {
+    await launcher.discard()
+    await this.#options.cgroups.remove(groupOf(launcher.base))
+    await rm(launcher.logPath, { force: true })
   }
 
   /** Its log is the sandbox's from here on. */
@@ -64,16 +92,12 @@ export class LauncherReserve {
   /** Ends what was claimed. Its range is freed unless a sandbox has got it, which frees it by its own removal. */
   async abandon({ base, launcher }: Claim): Promise<void> {
     const [opened] = await Promise.allSettled([launcher])
-    if (opened.status === 'fulfilled') {
-      await opened.value.discard()
-      await rm(opened.value.logPath, { force: true })
-    }
+    if (opened.status === 'fulfilled') await this.#discard(opened.value)
     await this.#options.ranges.freeReserved(base)
   }
 
   async #giveUp(launcher: Launcher): Promise<void> {
-    await launcher.discard()
-    await rm(launcher.logPath, { force: true })
+    await this.#discard(launcher)
     await this.#options.ranges.free(launcher.base)
   }
 

@@ -7,6 +7,7 @@ import { Failure } from '@atoll/protocol'
 import { isAlive, type ProcessIdentity, processIdentity } from './process-identity.ts'
 
 export const rangeSize = 65_536
+export const defaultRangesDir = '/var/lib/atoll/uid-ranges'
 /** Above what systemd gives to its containers, and below the ids that are negative for old programs. */
 const firstBase = 0x7000_0000
 /** The last range; a table that begins here has one. */
@@ -17,6 +18,9 @@ export const lastBase = 0x7fff_0000 - rangeSize
  * A range is of a sandbox (the file names its folder) or of a process that keeps it in reserve.
  */
 type Holder = { readonly folder: string } | { readonly reserve: ProcessIdentity }
+
+/** The control group of whatever runs with a range: it is there before it is known which sandbox that will be. */
+export const groupOf = (base: number): string => `uid-${base}`
 
 interface Span {
   readonly from: number
@@ -51,7 +55,7 @@ export class UidRanges {
   /** Frees what an earlier run of this operator, or any process that ended, left taken. `isKnown` tells folders that still exist. */
   async open(isKnown: (folder: string) => boolean): Promise<void> {
     await mkdir(this.#table, { recursive: true, mode: 0o700 })
-    for (const base of await this.#taken()) {
+    for (const base of await this.taken()) {
       const holder = await this.#holderOf(base)
       if (!holder) continue
       const isLeftover = 'folder' in holder ? this.#isOurs(holder.folder) && !isKnown(holder.folder) : !isAlive(holder.reserve)
@@ -59,7 +63,8 @@ export class UidRanges {
     }
   }
 
-  async #taken(): Promise<number[]> {
+  /** Ranges that somebody has, on this machine. */
+  async taken(): Promise<number[]> {
     return (await readdir(this.#table)).filter((name) => /^\d+$/.test(name)).map(Number)
   }
 
@@ -84,7 +89,7 @@ export class UidRanges {
   }
 
   async #takeFree(): Promise<number | undefined> {
-    const taken = new Set(await this.#taken())
+    const taken = new Set(await this.taken())
     const entry = await this.#newEntry({ reserve: processIdentity(process.pid) })
     try {
       for (let base = this.#first; base <= lastBase; base += rangeSize) {
@@ -103,7 +108,7 @@ export class UidRanges {
    */
   async #reclaim(): Promise<number> {
     let freed = 0
-    for (const base of await this.#taken()) {
+    for (const base of await this.taken()) {
       const holder = await this.#holderOf(base)
       if (!holder || !('folder' in holder) || existsSync(holder.folder)) continue
       await this.free(base)

@@ -13,6 +13,8 @@ import { keepSidecarProgram } from '../../../host/sidecar-program.ts'
 import { openWorkspaceDisks } from '../../../host/workspace-disk.ts'
 import type { Runtime } from '../../../sandboxes/runtime.ts'
 import { createNamespaceRuntime } from '../namespace-runtime.ts'
+import { SandboxFolders } from '../sandbox-folder.ts'
+import { defaultRangesDir, groupOf } from '../uid-ranges.ts'
 
 export interface TestMachine {
   readonly stateDir: string
@@ -24,13 +26,14 @@ export interface TestMachine {
   readonly close: () => Promise<void>
 }
 
-/** Processes of the host whose control group shows that they are a sandbox's. */
-function processesOf(id: string, operatorId: string): string[] {
+/** Processes of the host that are in one of these control groups. */
+function processesIn(groups: readonly string[]): string[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .filter((pid) => {
       try {
-        return readFileSync(`/proc/${pid}/cgroup`, 'utf8').includes(`/atoll/${operatorId}/${id}\n`)
+        const line = readFileSync(`/proc/${pid}/cgroup`, 'utf8')
+        return groups.some((group) => line.includes(`${group}\n`))
       } catch {
         return false // It has ended.
       }
@@ -51,6 +54,16 @@ export async function openTestMachine(parent: string = tmpdir()): Promise<TestMa
   const log = pino({ level: 'silent' })
   const { v1, v2 } = readCgroupLayout()
   const roots = [...v1.values(), ...(v2 ? [v2.root] : [])]
+  const folders = new SandboxFolders(stateDir, runDir)
+  /** Of the sandbox; once its record is gone, all that nobody has a range for. */
+  const groupsOf = (id: string): { name: string; path: string }[] => {
+    const record = folders.read(id)
+    const taken = new Set(readdirSync(defaultRangesDir).map((base) => groupOf(Number(base))))
+    const groups = record ? [groupOf(record.base)] : cgroups.ids().filter((group) => !taken.has(group))
+    return groups.flatMap((group) =>
+      roots.map((root) => ({ name: join('/atoll', operatorId, group), path: join(root, 'atoll', operatorId, group) })),
+    )
+  }
   return {
     stateDir,
     runDir,
@@ -59,8 +72,10 @@ export async function openTestMachine(parent: string = tmpdir()): Promise<TestMa
     leftovers: async (id) => [
       ...[join(stateDir, 'sandboxes', id), join(runDir, id)].filter((path) => existsSync(path)),
       ...(await mountsBelow(join(stateDir, 'sandboxes', id))),
-      ...roots.map((root) => join(root, 'atoll', operatorId, id)).filter((path) => existsSync(path)),
-      ...processesOf(id, operatorId),
+      ...groupsOf(id)
+        .filter((group) => existsSync(group.path))
+        .map((group) => group.path),
+      ...processesIn(groupsOf(id).map((group) => group.name)),
     ],
     close: async () => {
       await disks.close()
