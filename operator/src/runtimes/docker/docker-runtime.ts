@@ -55,7 +55,10 @@ class DockerRuntime implements Runtime {
 
   async ping(signal: AbortSignal): Promise<string | undefined> {
     try {
-      await this.#engine.call((docker) => docker.ping(), { signal, deadlineMs: pingDeadlineMs })
+      await this.#engine.call((docker) => docker.ping(), {
+        signal,
+        deadlineMs: Math.min(pingDeadlineMs, this.#options.engineDeadlineMs ?? pingDeadlineMs),
+      })
       return undefined
     } catch (error) {
       return refusalText(error)

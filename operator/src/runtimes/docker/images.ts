@@ -1,6 +1,7 @@
 // From an image's name to something that is known to run here.
 import { createInterface } from 'node:readline'
 import { Failure } from '@atoll/protocol'
+import { sandboxUser, sidecarPaths } from '@atoll/protocol/sidecar'
 import { z } from 'zod'
 import type { StartContext } from '../../sandboxes/runtime.ts'
 import { accepting, asReadable, type Engine, refusalStatus, refusalText } from './engine.ts'
@@ -23,6 +24,16 @@ export interface ImagesOptions {
   readonly defaultImage: string
   readonly pullImages: boolean
 }
+
+/** Where every sandbox has something of its own, whatever the image says. */
+const ownPlaces = new Set<string>([
+  sandboxUser.home,
+  '/tmp',
+  sidecarPaths.program,
+  sidecarPaths.channel,
+  sidecarPaths.state,
+  sidecarPaths.secrets,
+])
 
 const pullDeadlineMs = 15 * 60_000
 const architectures: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' }
@@ -66,7 +77,7 @@ export class Images {
       id: found.Id,
       name: asked,
       variables: (config.Env ?? []).map((entry) => entry.split('=')[0] ?? '').filter((name) => name !== ''),
-      volumes: Object.keys(config.Volumes ?? {}),
+      volumes: Object.keys(config.Volumes ?? {}).filter((place) => !ownPlaces.has(place.replace(/(?<=.)\/+$/, ''))),
       facts,
     }
   }

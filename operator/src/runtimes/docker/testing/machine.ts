@@ -15,7 +15,7 @@ import { openWorkspaceDisks } from '../../../host/workspace-disk.ts'
 import type { Opened } from '../../../sandboxes/runtime.contract.ts'
 import type { Runtime } from '../../../sandboxes/runtime.ts'
 import { createDockerRuntime, type DockerRuntimeOptions } from '../docker-runtime.ts'
-import { asReadable } from '../engine.ts'
+import { accepting, asReadable } from '../engine.ts'
 
 export const engineSocket = '/var/run/docker.sock'
 export const baseImage = 'atoll/base:bookworm'
@@ -29,7 +29,10 @@ export interface TestMachine {
   readonly options: DockerRuntimeOptions
   readonly open: (change?: Partial<DockerRuntimeOptions>) => Runtime
   readonly leftovers: (id: string) => Promise<string[]>
-  readonly importImage: (name: string, fill: (root: string) => void, changes?: readonly string[]) => Promise<string>
+  readonly importImage: (name: string, tar: Buffer, changes?: readonly string[]) => Promise<string>
+  readonly deriveImage: (name: string, tar: Buffer | undefined, changes?: readonly string[]) => Promise<string>
+  /** Takes an image away in the end that a test fetched. */
+  readonly owns: (reference: string) => void
   readonly close: () => Promise<void>
 }
 
@@ -56,15 +59,22 @@ export async function openMachine(): Promise<TestMachine> {
     options,
     open: (change) => createDockerRuntime({ ...options, ...change }),
     leftovers: (id) => leftovers(id, options),
-    importImage: async (name, fill, changes = []) => {
+    importImage: async (name, tar, changes = []) => {
       const reference = `atoll-test/${name}:${mark}`
-      await importImage(reference, fill, changes)
+      await importImage(reference, tar, changes)
       images.push(reference)
       return reference
     },
+    deriveImage: async (name, tar, changes = []) => {
+      const reference = `atoll-test/${name}:${mark}`
+      await deriveImage(reference, tar, changes)
+      images.push(reference)
+      return reference
+    },
+    owns: (reference) => images.push(reference),
     close: async () => {
       await removeContainers(operatorId)
-      for (const image of images) await engine.getImage(image).remove({ force: true })
+      for (const image of images) await accepting([404], engine.getImage(image).remove({ force: true }))
       await disks.close()
       rmSync(root, { recursive: true, force: true })
     },
@@ -90,16 +100,32 @@ async function leftovers(id: string, { stateDir, runDir, operatorId }: DockerRun
   ]
 }
 
-async function importImage(reference: string, fill: (root: string) => void, changes: readonly string[]): Promise<void> {
+/** A root file system as a tar archive. */
+export function archiveOf(fill: (root: string) => void): Buffer {
   const root = mkdtempSync(join(tmpdir(), 'atoll-image-'))
   try {
     fill(root)
-    const tar = execFileSync('tar', ['-C', root, '-c', '.'], { maxBuffer: 512 * 1024 * 1024 })
-    const [repo, tag] = reference.split(':')
-    const answer = await text(asReadable(await engine.importImage(Readable.from([tar]), { repo, tag, changes })))
-    if (answer.includes('"error"')) throw new Error(answer)
+    return execFileSync('tar', ['-C', root, '-c', '.'], { maxBuffer: 512 * 1024 * 1024 })
   } finally {
     rmSync(root, { recursive: true, force: true })
+  }
+}
+
+async function importImage(reference: string, tar: Buffer, changes: readonly string[]): Promise<void> {
+  const [repo, tag] = reference.split(':')
+  const answer = await text(asReadable(await engine.importImage(Readable.from([tar]), { repo, tag, changes })))
+  if (answer.includes('"error"')) throw new Error(answer)
+}
+
+/** The base image with more files or other settings. */
+async function deriveImage(reference: string, tar: Buffer | undefined, changes: readonly string[]): Promise<void> {
+  const container = await engine.createContainer({ Image: baseImage, Cmd: ['none'] })
+  try {
+    if (tar) await container.putArchive(tar, { path: '/' })
+    const [repo, tag] = reference.split(':')
+    await container.commit({ repo, tag, ...(changes.length > 0 && { changes: changes.join('\n') }) })
+  } finally {
+    await container.remove({ force: true })
   }
 }
 
@@ -141,8 +167,8 @@ async function openedFor(machine: TestMachine): Promise<Opened> {
     images: {
       default: '',
       missing: 'atoll-test/nowhere:1',
-      notLinuxOrMusl: await machine.importImage('musl', fillWithMusl),
-      noShell: await machine.importImage('no-shell', fillWithGlibc),
+      notLinuxOrMusl: await machine.importImage('musl', archiveOf(fillWithMusl)),
+      noShell: await machine.importImage('no-shell', archiveOf(fillWithGlibc)),
     },
     reopen: () => Promise.resolve(machine.open()),
     leftovers: machine.leftovers,
