@@ -12,7 +12,7 @@ interface Echo {
 
 const answerDeadlineMs = 10_000
 /** Without the terminal's own line editing, which is the same on both sides but says things of its own. */
-const program = "stty raw -echo; printf 'ready\\n'; exec cat"
+const program = "stty raw -echo; printf 'rea''dy\\n'; exec cat"
 const letters = 'abcdefghijklmnopqrstuvwxyz'
 
 /** Waits for a text among what a terminal shows. What was there before it is forgotten. */
@@ -58,8 +58,8 @@ async function ourEcho(sandbox: Sandbox): Promise<Echo> {
     if (!left.signal.aborted) throw error
   })
   await terminal.write(`${program}\n`)
-  // Once as it was typed, then by the program, which begins its line with it.
-  await screen.until('\nready\n')
+  // The shell shows the line as it was typed, with its quotes; the program without.
+  await screen.until('ready\n')
   return {
     type: (character) => typeAndWait(screen, character, (text) => terminal.write(text)),
     close: async () => {
