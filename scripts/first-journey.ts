@@ -30,10 +30,16 @@ async function timed<T>(what: string, work: () => Promise<T>): Promise<{ result:
 }
 
 async function removeEarlier(atoll: Atoll): Promise<void> {
-  for await (const sandbox of atoll.sandboxes.list({ metadata: mark, state: ['running', 'stopped', 'ended'] })) await sandbox.delete()
+  const state = ['creating', 'running', 'stopped', 'ended'] as const
+  for await (const sandbox of atoll.sandboxes.list({ metadata: mark, state })) await sandbox.delete()
 }
 
+/** A step is finished rather than broken off, so that the sandbox can be removed. */
+const asked = new AbortController()
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => asked.abort(new Error('Interrupted.')))
+
 async function visit(sandbox: Sandbox): Promise<{ output: string; firstOutputAt: number; timings: Record<string, number> }> {
+  asked.signal.throwIfAborted()
   const ran = await timed('run a command in it', () => sandbox.run(command))
   const firstOutputAt = Date.now()
   if (ran.result.exitCode !== 0) throw new Error(`The command ended with ${ran.result.exitCode}: ${ran.result.stderr}`)
@@ -55,6 +61,7 @@ async function main(): Promise<void> {
   let isWanted = false
   try {
     const { output, firstOutputAt, timings } = await visit(sandbox)
+    asked.signal.throwIfAborted()
     isWanted = !values.once
     const removed = values.once ? await timed('delete it', () => sandbox.delete()) : undefined
     const all = { create_ms: created.ms, ...timings, ...(removed && { delete_ms: removed.ms }) }

@@ -2,9 +2,25 @@
 import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
-import { command, engineAnswers, ensureBaseImage, ensureNodeModules, ensurePackages, node24Path, Refusal, root, step } from './machine.mjs'
+import {
+  engineAnswers,
+  ensureBaseImage,
+  ensureNodeModules,
+  explain,
+  guarded,
+  installPackages,
+  interruption,
+  missingPackages,
+  node24Path,
+  packagesForBaseImage,
+  Refusal,
+  root,
+  statusOf,
+  step,
+  withSignals,
+} from './machine.mjs'
 import { firstJourney } from './start/journey.mjs'
-import { startOperator } from './start/operator.mjs'
+import { startOperator, stateDirOf } from './start/operator.mjs'
 import { assertPortIsFree } from './start/port.mjs'
 
 const usage = `Usage: npm start -- [options]
@@ -13,8 +29,8 @@ Installs what is missing, starts the operator on 127.0.0.1, and runs a command i
 The operator then stays in the foreground until Ctrl-C.
 
   --once            remove the sandbox, stop the operator, and end
-  --runtime NAME    docker or namespace; else docker when an engine answers, else namespace
-  --port NUMBER     port of the operator (9090)
+  --runtime NAME    docker or namespace (SANDBOX_RUNTIME_BACKEND); else docker when an engine answers, else namespace
+  --port NUMBER     port of the operator (ATOLL_PORT, else 9090)
   --no-install      install nothing: say what is missing and what to type
   --json            one JSON document with the timings on standard output; progress stays on standard error
   --help            this text
@@ -27,6 +43,9 @@ const packagesOf = {
   namespace: ['bubblewrap', 'e2fsprogs', 'util-linux', 'mount'],
 }
 
+/** Other names that the operator's setting takes. */
+const aliases = { container: 'docker', bubblewrap: 'namespace' }
+
 const say = (text) => process.stderr.write(`${text}\n`)
 
 function readOptions() {
@@ -34,17 +53,19 @@ function readOptions() {
     const { values } = parseArgs({
       options: {
         once: { type: 'boolean', default: false },
-        runtime: { type: 'string' },
-        port: { type: 'string', default: '9090' },
+        runtime: { type: 'string', default: process.env.SANDBOX_RUNTIME_BACKEND || undefined },
+        port: { type: 'string', default: process.env.ATOLL_PORT || process.env.OPERATOR_API_PORT || '9090' },
         'no-install': { type: 'boolean', default: false },
         json: { type: 'boolean', default: false },
         help: { type: 'boolean', default: false, short: 'h' },
       },
     })
-    if (values.runtime !== undefined && !Object.hasOwn(packagesOf, values.runtime))
-      throw new Error(`No runtime is called ${values.runtime}.`)
+    const runtime = aliases[values.runtime] ?? values.runtime
+    if (runtime !== undefined && !Object.hasOwn(packagesOf, runtime)) {
+      throw new Error(`No runtime is called ${runtime}. Use ${Object.keys(packagesOf).join(' or ')}.`)
+    }
     if (!/^[1-9]\d{0,4}$/.test(values.port) || Number(values.port) > 65_535) throw new Error(`${values.port} is no port.`)
-    return { ...values, port: Number(values.port), install: !values['no-install'] }
+    return { ...values, runtime, port: Number(values.port), install: !values['no-install'] }
   } catch (error) {
     process.stderr.write(`${error.message}\n\n${usage}\n`)
     process.exit(2)
@@ -75,8 +96,12 @@ async function timed(work) {
 /** Packages of the system and from npm at the same time; neither needs the other. */
 async function prepare(runtime, install) {
   const timings = {}
+  const imagePackages = runtime === 'docker' ? await packagesForBaseImage() : []
+  const asking = missingPackages([...packagesOf[runtime], ...imagePackages], { install })
+  // A question is answered before anything else writes on the terminal.
+  await Promise.allSettled([asking])
   const system = async () => {
-    timings.packages_ms = await timed(() => ensurePackages(packagesOf[runtime], { install }))
+    timings.packages_ms = await timed(async () => installPackages(await asking))
     if (runtime === 'docker') timings.image_ms = await timed(() => ensureBaseImage({ install }))
   }
   const modules = async () => {
@@ -85,6 +110,7 @@ async function prepare(runtime, install) {
   }
   const startedAt = performance.now()
   const ended = await Promise.allSettled([system(), modules()])
+  interruption.throwIfAborted()
   const refusals = ended.flatMap((result) => (result.status === 'rejected' ? [result.reason] : []))
   // Both are told at once, so that nobody has to come back for the second.
   if (refusals.length > 1 && refusals.every((refusal) => refusal instanceof Refusal)) {
@@ -98,7 +124,7 @@ async function prepare(runtime, install) {
 const hasDevTools = () => existsSync(path.join(root, 'node_modules/typescript'))
 
 async function bundleSidecar() {
-  const { status, output } = await command(node24Path(), ['sidecar/scripts/bundle.ts'], { cwd: root })
+  const { status, output } = await guarded(node24Path(), ['sidecar/scripts/bundle.ts'], { cwd: root, onInterrupt: 'finish' })
   if (status !== 0) throw new Refusal(`The sidecar could not be bundled:\n${output.slice(-1500)}`)
 }
 
@@ -107,43 +133,62 @@ async function start(options) {
   await assertPortIsFree(options.port)
   const runtime = await chooseRuntime(options.runtime)
   const prepared = await prepare(runtime, options.install)
-  const operator = await startOperator({ runtime, port: options.port })
+  const operator = await startOperator({
+    runtime,
+    port: options.port,
+    isPersonThere: process.stderr.isTTY && !options.once,
+    log: options.json ? process.stderr : process.stdout,
+  })
   try {
-    const journey = await firstJourney(operator, { runtime, once: options.once })
-    const first_output_ms = journey.firstOutputAt - startedAt
-    const timings = { ...prepared, operator_ms: operator.readyMs, ...journey.timings, first_output_ms, total_ms: Date.now() - startedAt }
-    if (options.json) process.stdout.write(`${JSON.stringify({ ok: true, runtime, timings, output: journey.output }, null, 2)}\n`)
-    say(`\nFirst output after ${(first_output_ms / 1000).toFixed(1)} s.`)
-    if (options.once) return
-    say(whatNext(operator, journey.sandbox))
-    await operator.ended()
-  } finally {
-    await operator.stop()
+    await visit(operator, { ...options, runtime, prepared, startedAt })
+  } catch (error) {
+    await operator.stop().catch(({ message }) => say(message))
+    throw error
   }
+  await operator.stop()
 }
 
-/** What the command and the SDK try when they are told nothing. */
-const isDefault = (url) => url === 'http://127.0.0.1:9090'
+/** The first journey, its report, and without `once` the time until somebody asks to end. */
+async function visit(operator, { runtime, prepared, startedAt, once, json }) {
+  const journey = await firstJourney(operator, { runtime, once })
+  const first_output_ms = journey.firstOutputAt - startedAt
+  const timings = { ...prepared, operator_ms: operator.readyMs, ...journey.timings, first_output_ms, total_ms: Date.now() - startedAt }
+  if (json) process.stdout.write(`${JSON.stringify({ ok: true, runtime, timings, output: journey.output }, null, 2)}\n`)
+  say(`\nFirst output after ${(first_output_ms / 1000).toFixed(1)} s.`)
+  if (once) return
+  say(whatNext(operator, journey.sandbox))
+  await operator.untilAsked()
+}
 
-const whatNext = ({ url, stateDir }, sandbox) => `
-The operator runs at ${url} until Ctrl-C. In another terminal:${isDefault(url) ? '' : `\n  export ATOLL_URL=${url}`}
-  npx atoll exec ${sandbox} -- uname -a
+/** What the command and the SDK must be told because they would not find it by themselves. */
+const exportsFor = ({ url, stateDir }) => [
+  ...(url === 'http://127.0.0.1:9090' ? [] : [`export ATOLL_URL=${url}`]),
+  ...(stateDir === stateDirOf({}) ? [] : [`export ATOLL_STATE_DIR=${stateDir}`]),
+]
+
+function whatNext(operator, sandbox) {
+  const { url, stateDir } = operator
+  const signIn = operator.signInLine()
+  return `
+The operator runs at ${url} until Ctrl-C. In another terminal, in this folder:
+  ${[...exportsFor(operator), `npx atoll exec ${sandbox} -- uname -a`].join('\n  ')}
   npx atoll shell ${sandbox}
   npx atoll create --name mine
   npx atoll --help
   curl -H "authorization: Bearer $(cat ${stateDir}/admin-key)" ${url}/api/sandboxes
-`
+${signIn ? `\n${signIn}\n` : ''}`
+}
 
 const options = readOptions()
 if (options.help) {
   process.stdout.write(`${usage}\n`)
 } else {
   try {
-    await start(options)
+    await withSignals(() => start(options))
   } catch (error) {
-    const message = error instanceof Refusal ? error.message : (error.stack ?? String(error))
+    const message = explain(error)
     if (options.json) process.stdout.write(`${JSON.stringify({ ok: false, error: message })}\n`)
     say(message)
-    process.exitCode = 1
+    process.exitCode = statusOf(error)
   }
 }

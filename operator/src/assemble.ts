@@ -38,7 +38,8 @@ import { SqliteStore } from './storage/sqlite-store.ts'
 import { Metrics } from './telemetry/metrics.ts'
 
 export interface Operator {
-  start(): Promise<void>
+  /** @param options.isPersonThere somebody reads standard error, so a sign-in link is printed there; else only the first start does */
+  start(options: { readonly isPersonThere: boolean }): Promise<void>
   /** Answers what is in flight, leaves the sandboxes running. */
   stop(): Promise<void>
 }
@@ -178,14 +179,14 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
   }
   let loop: ReturnType<typeof repeat> | undefined
   return {
-    start: async () => {
+    start: async ({ isPersonThere }) => {
       const admin = await ensureAdminKey({ keys, stateDir: config.stateDir })
       await reconcile(reconcileParts)
       await redeliver(reconcileParts)
       const url = await api.listen()
       loop = repeat(config.reaperSeconds, round)
       log.info({ event: 'listening', url, runtime: defaultRuntime, adminKeyFile: admin.file }, 'listening')
-      if (admin.isNew || process.stderr.isTTY)
+      if (admin.isNew || isPersonThere)
         process.stderr.write(`Sign in once, within 15 minutes: ${links.create({ origin: url }).url.reveal()}\n`)
       await core.probes.refresh()
     },

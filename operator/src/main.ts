@@ -24,7 +24,8 @@ async function main(): Promise<void> {
   }
   process.once('SIGTERM', () => stop('SIGTERM'))
   process.on('SIGINT', () => stop('SIGINT'))
-  await operator.start()
+  // npm start reads standard error itself and shows it to a person.
+  await operator.start({ isPersonThere: process.stderr.isTTY || process.argv.includes('--sign-in-link') })
 }
 
 main().catch((error: unknown) => {

@@ -4,7 +4,8 @@ import { existsSync, mkdirSync, openSync } from 'node:fs'
 import http from 'node:http'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { command } from './command.mjs'
+import { command, stopGroup } from './command.mjs'
+import { interruption, withSignals } from './interrupt.mjs'
 import { root } from './node-modules.mjs'
 import { ensurePackages } from './packages.mjs'
 import { Refusal, step } from './say.mjs'
@@ -17,14 +18,17 @@ const socketPath = () => {
   return host.startsWith('unix://') ? host.slice('unix://'.length) : undefined
 }
 
-/** One call of the engine's API. Resolves with status and text; rejects when nothing answers. */
-function ask(method, target, body) {
+/**
+ * One call of the engine's API. Resolves with status and text; rejects when nothing answers.
+ * @param {{ stream: import('node:stream').Readable, whole: Promise<void> }} [upload] a body that counts only once `whole` resolves
+ */
+function ask(method, target, upload) {
   return new Promise((resolve, reject) => {
     const request = http.request({
       socketPath: socketPath(),
       method,
       path: target,
-      headers: body ? { 'content-type': 'application/x-tar' } : {},
+      headers: upload ? { 'content-type': 'application/x-tar' } : {},
     })
     request.once('error', reject)
     request.once('response', (response) => {
@@ -36,8 +40,13 @@ function ask(method, target, body) {
       response.once('end', () => resolve({ status: response.statusCode, text }))
       response.once('error', reject)
     })
-    if (body) body.pipe(request)
-    else request.end()
+    if (!upload) return void request.end()
+    upload.stream.pipe(request, { end: false })
+    // Broken off, it is half an image that the engine throws away.
+    upload.whole.then(
+      () => request.end(),
+      (error) => request.destroy(error),
+    )
   })
 }
 
@@ -75,25 +84,50 @@ function startByHand() {
   child.unref()
 }
 
+const hasBaseImage = async () => (await ask('GET', `/images/${baseImage}/json`)).status === 200
+
+/** The packages that it takes to make the base image; none when the engine has it. */
+export const packagesForBaseImage = async () => ((await hasBaseImage()) ? [] : ['mmdebstrap', 'debian-archive-keyring'])
+
 /** Makes the base image from Debian packages when the engine does not have it. */
 export async function ensureBaseImage({ install = true } = {}) {
-  if ((await ask('GET', `/images/${baseImage}/json`)).status === 200) return
-  await ensurePackages(['mmdebstrap'], { install })
-  await step('building the base image from Debian packages (once)', async () => {
-    const build = spawn(path.join(root, 'sidecar/scripts/build-base'), [], { stdio: ['ignore', 'pipe', 'pipe'] })
-    let complaint = ''
-    build.stderr.setEncoding('utf8')
-    build.stderr.on('data', (text) => {
-      complaint = (complaint + text).slice(-2000)
-    })
-    const ended = new Promise((resolve) => build.once('close', resolve))
-    const [name, tag] = baseImage.split(':')
-    const changes = encodeURIComponent('LABEL org.tangle.atoll.base=bookworm')
-    const { status, text } = await ask('POST', `/images/create?fromSrc=-&repo=${name}&tag=${tag}&changes=${changes}`, build.stdout)
-    const code = await ended
-    if (code !== 0 || status !== 200) {
-      await ask('DELETE', `/images/${baseImage}`).catch(() => undefined) // Half an image must not pass for a whole one.
-      throw new Refusal(`The base image could not be built:\n${code === 0 ? text : complaint}`)
-    }
+  if (await hasBaseImage()) return
+  await ensurePackages(await packagesForBaseImage(), { install })
+  await step('building the base image from Debian packages (once)', () => withSignals(buildBaseImage))
+}
+
+async function buildBaseImage() {
+  interruption.throwIfAborted()
+  const build = spawn(path.join(root, 'sidecar/scripts/build-base'), [], { detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
+  const stop = () => stopGroup(build)
+  interruption.addEventListener('abort', stop)
+  const whole = wholeOutput(build)
+  const [name, tag] = baseImage.split(':')
+  const changes = encodeURIComponent('LABEL org.tangle.atoll.base=bookworm')
+  try {
+    const target = `/images/create?fromSrc=-&repo=${name}&tag=${tag}&changes=${changes}`
+    const { status, text } = await ask('POST', target, { stream: build.stdout, whole })
+    if (status !== 200) throw new Error(text)
+  } catch (error) {
+    stop() // The engine may have given up first.
+    build.stdout.resume()
+    await whole.catch(() => undefined) // Its own clean-up; why it failed is in `error`.
+    interruption.throwIfAborted()
+    throw new Refusal(`The base image could not be built:\n${error.message}`)
+  } finally {
+    interruption.removeEventListener('abort', stop)
+  }
+}
+
+/** Resolves when the program has written all of it; rejects with what it complained of. */
+function wholeOutput(build) {
+  let complaint = ''
+  build.stderr.setEncoding('utf8')
+  build.stderr.on('data', (text) => {
+    complaint = (complaint + text).slice(-2000)
+  })
+  return new Promise((resolve, reject) => {
+    build.once('error', reject)
+    build.once('close', (code) => (code === 0 ? resolve() : reject(new Error(complaint))))
   })
 }

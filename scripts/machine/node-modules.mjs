@@ -1,10 +1,11 @@
 // The packages from npm, and the pinned Node among them.
 
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { command } from './command.mjs'
+import { guarded } from './command.mjs'
+import { Interrupted } from './interrupt.mjs'
 import { Refusal, step } from './say.mjs'
 
 export const root = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
@@ -28,7 +29,8 @@ function installed() {
 }
 
 /**
- * Not `npm ci`: it wants a lock that names the optional packages of every platform.
+ * Not `npm ci`: it wants a lock that names the optional packages of every platform. A Ctrl-C leaves no half of a new folder; an older one is
+ * completed the next time.
  * @param {{ dev?: boolean, install?: boolean }} [options] `dev`: also what checks and tests need
  */
 export async function ensureNodeModules({ dev = false, install = true } = {}) {
@@ -36,10 +38,20 @@ export async function ensureNodeModules({ dev = false, install = true } = {}) {
   if (kind === 'dev' || (kind === 'prod' && !dev)) return
   const args = ['install', '--no-audit', '--no-fund', '--no-save', ...(dev ? [] : ['--omit=dev'])]
   if (!install) throw new Refusal(`The packages from npm are not installed. Type:\n  npm ${args.join(' ')}`)
-  await step('installing packages from npm', async () => {
-    const { status, output } = await command('npm', args, { cwd: root })
-    if (status !== 0) throw new Refusal(`npm could not install the packages:\n${output.slice(-1500)}`)
-    if (!existsSync(node24)) throw new Refusal(`npm installed no Node 24 at ${node24}. Remove node_modules and try again.`)
-  })
+  const folder = path.join(root, 'node_modules')
+  const isNew = !existsSync(folder)
+  rmSync(stamp, { force: true })
+  try {
+    await step('installing packages from npm', () => installModules(args))
+  } catch (error) {
+    if (isNew && error instanceof Interrupted) rmSync(folder, { recursive: true, force: true })
+    throw error
+  }
   writeFileSync(stamp, `${fingerprint()} ${dev ? 'dev' : 'prod'}\n`)
+}
+
+async function installModules(args) {
+  const { status, output } = await guarded('npm', args, { cwd: root, env: { npm_config_update_notifier: 'false' }, onInterrupt: 'stop' })
+  if (status !== 0) throw new Refusal(`npm could not install the packages:\n${output.slice(-1500)}`)
+  if (!existsSync(node24)) throw new Refusal(`npm installed no Node 24 at ${node24}. Remove node_modules and try again.`)
 }

@@ -1,7 +1,7 @@
 // Debian packages that a part of Atoll needs.
 import { existsSync } from 'node:fs'
 import { createInterface } from 'node:readline/promises'
-import { command } from './command.mjs'
+import { guarded } from './command.mjs'
 import { Refusal, step } from './say.mjs'
 
 const folders = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin']
@@ -13,11 +13,15 @@ const evidence = {
   'util-linux': ['nsenter'],
   mount: ['mount'],
   mmdebstrap: ['mmdebstrap'],
+  'debian-archive-keyring': ['/usr/share/keyrings/debian-archive-keyring.gpg'],
   'docker.io': ['dockerd'],
   iptables: ['iptables'],
 }
 
-const isThere = (name) => (evidence[name] ?? [name]).some((file) => folders.some((folder) => existsSync(`${folder}/${file}`)))
+/** Where the operator looks for programs, too, whatever PATH says. */
+const placesOf = (file) => (file.startsWith('/') ? [file] : folders.map((folder) => `${folder}/${file}`))
+
+const isThere = (name) => (evidence[name] ?? [name]).some((file) => placesOf(file).some((place) => existsSync(place)))
 
 /** The commands that a person types to get the packages. */
 export const commandsFor = (names) => {
@@ -25,33 +29,57 @@ export const commandsFor = (names) => {
   return [`${sudo}apt-get update`, `${sudo}apt-get install -y --no-install-recommends ${names.join(' ')}`]
 }
 
+/** Ctrl-C and Ctrl-D are a no. */
 async function isWanted(names) {
   const prompt = createInterface({ input: process.stdin, output: process.stderr })
-  const answer = await prompt.question(`Atoll needs the packages ${names.join(', ')}. Install them with apt-get? [Y/n] `)
-  prompt.close()
-  return /^(y(es)?)?$/i.test(answer.trim())
+  const left = new AbortController()
+  prompt.once('close', () => left.abort())
+  try {
+    const question = `Atoll needs the packages ${names.join(', ')}. Install them with apt-get? [Y/n] `
+    return /^(y(es)?)?$/i.test((await prompt.question(question, { signal: left.signal })).trim())
+  } catch (error) {
+    if (!left.signal.aborted) throw error
+    process.stderr.write('\n')
+    return false
+  } finally {
+    prompt.close()
+  }
 }
 
-async function apt(args) {
-  return command('apt-get', args, { env: { DEBIAN_FRONTEND: 'noninteractive' } })
-}
+/** @param {'stop' | 'finish'} onInterrupt */
+const apt = (args, onInterrupt) =>
+  // On a machine that has just started, the system's own updates hold the lock for a while.
+  guarded('apt-get', ['-o', 'DPkg::Lock::Timeout=300', ...args], { env: { DEBIAN_FRONTEND: 'noninteractive' }, onInterrupt })
 
 /**
- * Installs what is missing: asks first when a terminal is there, does it when root without one.
- * @param {{ install?: boolean }} [options] `install: false` refuses with the commands to type
+ * Those of the packages that are missing and may be installed: asks when a terminal is there, and needs no answer when root without one.
+ * @param {{ install?: boolean }} [options] `install: false` refuses
+ * @throws Refusal with the commands to type
  */
-export async function ensurePackages(names, { install = true } = {}) {
+export async function missingPackages(names, { install = true } = {}) {
   const missing = names.filter((name) => !isThere(name))
-  if (missing.length === 0) return
+  if (missing.length === 0) return missing
   const refusal = new Refusal(`Missing packages: ${missing.join(', ')}. Type:\n  ${commandsFor(missing).join('\n  ')}`)
   if (!install || process.getuid?.() !== 0 || !existsSync('/usr/bin/apt-get')) throw refusal
   if (process.stdin.isTTY && !(await isWanted(missing))) throw refusal
-  await step(`installing ${missing.join(', ')}`, async () => {
-    const args = ['install', '-y', '--no-install-recommends', ...missing]
-    if ((await apt(args)).status === 0) return
-    // The list of packages may be old or absent; only then is it worth the time to fetch it.
-    await apt(['update'])
-    const { status, output } = await apt(args)
-    if (status !== 0) throw new Refusal(`apt-get could not install ${missing.join(', ')}:\n${output.slice(-1500)}`)
+  return missing
+}
+
+/** What a Ctrl-C stops is the download; from then on it takes seconds, and half a package must not stay behind. */
+export async function installPackages(names) {
+  if (names.length === 0) return
+  await step(`installing ${names.join(', ')}`, async () => {
+    const install = ['install', '-y', '--no-install-recommends', ...names]
+    const download = () => apt([...install, '--download-only'], 'stop')
+    if ((await download()).status !== 0) {
+      // The list of packages may be old or absent; only then is it worth the time to fetch it.
+      await apt(['update'], 'stop')
+      await download()
+    }
+    const { status, output } = await apt(install, 'finish')
+    if (status !== 0) throw new Refusal(`apt-get could not install ${names.join(', ')}:\n${output.slice(-1500)}`)
   })
 }
+
+/** @throws Refusal as `missingPackages` */
+export const ensurePackages = async (names, options) => installPackages(await missingPackages(names, options))

@@ -1,4 +1,5 @@
 // Progress for people: what is being done, and how long it took when that is over a second. All on standard error.
+import { Interrupted } from './interrupt.mjs'
 
 /** Runs a step and says that it runs once it takes over a second. */
 export async function step(what, work) {
@@ -19,10 +20,18 @@ export async function step(what, work) {
 /** A failure that its message explains in full: printed without a stack. */
 export class Refusal extends Error {}
 
+const isExplained = (error) => error instanceof Refusal || error instanceof Interrupted
+
+/** What a person is told of a failure. */
+export const explain = (error) => (isExplained(error) ? error.message : (error.stack ?? String(error)))
+
+/** The status that a program ends with after a failure. */
+export const statusOf = (error) => (error instanceof Interrupted ? error.status : 1)
+
 /** Runs a program's main function; a failure is one clear sentence and status 1. */
 export function run(main) {
   main().catch((error) => {
-    process.stderr.write(error instanceof Refusal ? `${error.message}\n` : `${error.stack ?? error}\n`)
-    process.exitCode = 1
+    process.stderr.write(`${explain(error)}\n`)
+    process.exitCode = statusOf(error)
   })
 }
