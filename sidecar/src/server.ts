@@ -10,10 +10,13 @@ const maxJsonBytes = 4 * 1024 * 1024
 /** The operator keeps its connections warm, and closes them before this. */
 const keepAliveMs = 10 * 60_000
 
+/** The body of a request. Who leaves it early leaves the connection usable, which a destroyed request would not be. */
+export const bodyOf = (request: IncomingMessage): AsyncIterable<Buffer> => request.iterator({ destroyOnReturn: false })
+
 async function readJson(request: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = []
   let size = 0
-  for await (const chunk of request) {
+  for await (const chunk of bodyOf(request)) {
     size += chunk.length
     if (size > maxJsonBytes) throw new Failure('request.too_large', `A JSON body may have ${maxJsonBytes} bytes.`)
     chunks.push(chunk)
@@ -115,6 +118,8 @@ export function createServer({ routes, upgrades, log }: Serving): http.Server {
       if (value !== undefined) sendJson(response, 200, value)
     } catch (thrown) {
       sendFailure(response, refusalOf(thrown, log, `${request.method} ${path}`))
+      // What is left of a body that was refused half-way would hold up the connection for the next call.
+      request.resume()
     }
   }
   const serveUpgrade = async ({ request, socket, head }: Pick<Upgrade, 'request' | 'socket' | 'head'>): Promise<void> => {

@@ -7,8 +7,8 @@ import type { EventLog } from './event-log.ts'
 import { isChild, type Launch, type Launched, type NotRunnable } from './launcher.ts'
 import { Output } from './output.ts'
 
-/** More than the kernel holds of two pipes: whatever comes later was not written by the process itself. */
-const leftInPipesBytes = 1024 * 1024
+/** More than the kernel holds of two pipes at their largest: whatever comes later was not written by the process itself. */
+const leftInPipesBytes = 3 * 1024 * 1024
 
 export interface ProcessParts {
   readonly id: string
@@ -151,6 +151,7 @@ export class Process {
       if (!stdin.writable) throw new Failure('process.ended', `The process ${this.id} reads no more input.`)
       bytes += chunk.length
       if (!stdin.write(chunk)) await drainedOrClosed(stdin, signal)
+      if (stdin.destroyed) throw new Failure('process.ended', `The process ${this.id} reads no more input.`)
     }
     if (close) stdin.end()
     return bytes
@@ -162,6 +163,9 @@ async function drainedOrClosed(stdin: Writable, signal: AbortSignal): Promise<vo
   const either = AbortSignal.any([signal, done.signal])
   try {
     await Promise.race([once(stdin, 'drain', { signal: either }), once(stdin, 'close', { signal: either })])
+  } catch (error) {
+    // A broken pipe closes the stream, which is what was waited for.
+    if (signal.aborted) throw error
   } finally {
     done.abort()
   }

@@ -7,6 +7,7 @@ import type { Config } from '../config.ts'
 import { cursorOf, sendEvents } from '../event-stream.ts'
 import { randomId } from '../random-id.ts'
 import type { Call, Routes } from '../router.ts'
+import { bodyOf } from '../server.ts'
 import { EventLog } from './event-log.ts'
 import type { Launcher } from './launcher.ts'
 import { LogBudget } from './log-budget.ts'
@@ -91,7 +92,7 @@ export function processRoutes(processes: Processes, { limits }: Config): Routes 
     'GET /processes/{pid}': (call) => of(call).view(),
     'GET /processes/{pid}/events': (call) => sendEvents(call.response, of(call).log, { after: cursorOf(call) ?? 0, pace }),
     'POST /processes/{pid}/stdin': async (call) => ({
-      bytes: await of(call).writeStdin(call.request, { close: call.query.get('close') === 'true', signal: call.signal }),
+      bytes: await of(call).writeStdin(bodyOf(call.request), { close: call.query.get('close') === 'true', signal: call.signal }),
     }),
     'POST /processes/{pid}/signal': async (call) => {
       const process = of(call)
