@@ -5,6 +5,7 @@ import manifest from '../package.json' with { type: 'json' }
 import { exec } from './commands/exec.ts'
 import { Launcher } from './commands/launcher.ts'
 import { createUnprotected } from './commands/oom-score.ts'
+import { Pipes } from './commands/pipes.ts'
 import { Processes, processRoutes } from './commands/processes.ts'
 import type { Config } from './config.ts'
 import { prepareDirectories } from './directories.ts'
@@ -41,6 +42,7 @@ function configurer(environment: Environment, files: FilesClient): (given: Sidec
 
 export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
   const unprotected = createUnprotected()
+  const pipes = new Pipes({ user: config.user, unprotected, log })
   const left = prepareDirectories(config, log)
   const files = new FilesClient({ config, unprotected, log })
   for (const directory of left) {
@@ -48,7 +50,7 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
   }
   const environment = new Environment(config.user)
   const checkDirectory = (directory: string): Promise<void> => files.checkDirectory(directory)
-  const launcher = new Launcher({ config, environment, unprotected, checkDirectory })
+  const launcher = new Launcher({ config, environment, unprotected, pipes, checkDirectory })
   const processes = new Processes(config, launcher)
   const terminals = new Terminals({ config, launcher, unprotected })
   const terminal = terminalRoutes(terminals, config)

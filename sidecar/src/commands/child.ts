@@ -1,8 +1,9 @@
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import type { Readable, Writable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Exit } from '@atoll/protocol'
+import type { Streams } from './streams.ts'
 
 /** Sends a signal to every process of a group; a group that is gone is no failure. */
 export function signalGroup(pid: number, signal: NodeJS.Signals): void {
@@ -24,24 +25,25 @@ const lingerMs = 500
 /** A started process with its own group, as long as it lives and a little longer. */
 export class Child {
   readonly pid: number
-  readonly stdin: Writable | null
-  readonly stdout: Readable
-  readonly stderr: Readable
+  readonly stdin: Streams['stdin']
+  readonly stdout: Streams['stdout']
+  readonly stderr: Streams['stderr']
   /** Resolves when the main process has ended, whoever still holds its pipes. */
   readonly exit: Promise<Exit>
   readonly #graceMs: number
   #isAlive = true
   #isTimedOut = false
 
-  constructor(spawned: ChildProcess, parts: { pid: number; stdout: Readable; stderr: Readable }, graceMs: number) {
-    this.pid = parts.pid
-    this.stdin = spawned.stdin
-    this.stdout = parts.stdout
-    this.stderr = parts.stderr
+  constructor(spawned: ChildProcess, { pid, streams, graceMs }: { pid: number; streams: Streams; graceMs: number }) {
+    this.pid = pid
+    this.stdin = streams.stdin
+    this.stdout = streams.stdout
+    this.stderr = streams.stderr
     this.#graceMs = graceMs
     this.exit = new Promise((resolve) => {
       spawned.once('exit', (code, signal) => {
         this.#isAlive = false
+        this.stdin?.destroy()
         resolve(exitOf(code, signal))
       })
     })

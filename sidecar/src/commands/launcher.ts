@@ -9,11 +9,14 @@ import type { Config } from '../config.ts'
 import { type Environment, findShells } from '../environment.ts'
 import { Child } from './child.ts'
 import type { Unprotected } from './oom-score.ts'
+import type { Pipes } from './pipes.ts'
+import { pipesFor, type Stdin, wire } from './streams.ts'
 
 export interface LaunchParts {
   readonly config: Config
   readonly environment: Environment
   readonly unprotected: Unprotected
+  readonly pipes: Pipes
   /** Whether a path is a directory, asked by a process of the sandbox user. @throws Failure `file.*` */
   readonly checkDirectory: (directory: string) => Promise<void>
 }
@@ -22,7 +25,7 @@ export interface Launch {
   readonly argv: readonly string[]
   readonly cwd: string
   readonly env: Record<string, string>
-  readonly stdin: 'pipe' | 'ignore'
+  readonly stdin: Stdin
 }
 
 /** A program that cannot be run is a result, with the numbers that shells use. */
@@ -114,23 +117,30 @@ export class Launcher {
 
   /** @throws Failure `process.too_many`, `process.spawn_failed`, or why the working directory will not do */
   async launch(launch: Launch): Promise<Launched> {
-    const { config } = this.#parts
+    const { config, pipes, unprotected } = this.#parts
+    const { argv, cwd, env } = await this.place(launch)
+    const taken = await pipes.take(pipesFor(launch.stdin))
     if (this.#live.size >= config.limits.liveProcesses) {
+      pipes.giveBack(taken ?? [])
       throw new Failure('process.too_many', `The sandbox runs ${this.#live.size} processes already. Wait for one, or remove one.`)
     }
-    const placed = await this.place(launch)
+    const [program = '', ...rest] = argv
+    const { uid, gid } = config.user
+    const wiring = wire(launch.stdin, taken)
     let spawned: ChildProcess
     try {
-      spawned = this.#spawn(placed)
+      spawned = unprotected(() => spawn(program, rest, { cwd, env, uid, gid, detached: true, stdio: wiring.stdio }))
     } catch (error) {
+      wiring.abandon()
       return notRunnable(launch.argv[0] ?? '', error)
     }
-    const { pid, stdout, stderr } = spawned
-    if (pid === undefined || !stdout || !stderr) {
+    const { pid } = spawned
+    if (pid === undefined) {
+      wiring.abandon()
       const [error] = await once(spawned, 'error')
       return notRunnable(launch.argv[0] ?? '', error)
     }
-    const child = new Child(spawned, { pid, stdout, stderr }, config.limits.killGraceMs)
+    const child = new Child(spawned, { pid, streams: wiring.connect(spawned), graceMs: config.limits.killGraceMs })
     this.#live.add(child)
     void child.exit.then(() => this.#live.delete(child))
     return child
@@ -144,11 +154,5 @@ export class Launcher {
     if (shell === undefined)
       throw new Failure('image.no_shell', `Only the user may enter ${launch.cwd}, and the image has no shell to do it.`)
     return { ...launch, cwd: '/', argv: throughShell(shell, launch.cwd, launch.argv) }
-  }
-
-  #spawn({ argv, cwd, env, stdin }: Launch): ChildProcess {
-    const [program = '', ...rest] = argv
-    const { uid, gid } = this.#parts.config.user
-    return this.#parts.unprotected(() => spawn(program, rest, { cwd, env, uid, gid, detached: true, stdio: [stdin, 'pipe', 'pipe'] }))
   }
 }
