@@ -1,9 +1,12 @@
 // Who holds the port that the operator wants.
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import http from 'node:http'
 import net from 'node:net'
 import { Refusal } from '../machine.mjs'
 
 const host = '127.0.0.1'
+const healthDeadlineMs = 3000
+const longestHealth = 65_536
 
 /** @throws Refusal that says who listens there and what to do */
 export async function assertPortIsFree(port) {
@@ -31,13 +34,33 @@ function isFree(port) {
   })
 }
 
-async function atollAt(port) {
+/** Whatever listens there, it may also hang up, or take a call and say nothing. */
+function atollAt(port) {
+  return new Promise((resolve) => {
+    const request = http.get({ host, port, path: '/health', agent: false }, (response) => {
+      let text = ''
+      response.setEncoding('utf8')
+      response.on('data', (chunk) => {
+        text += chunk
+        if (text.length > longestHealth) request.destroy()
+      })
+      response.once('end', () => resolve(versionIn(text)))
+    })
+    const deadline = setTimeout(() => request.destroy(), healthDeadlineMs)
+    request.on('error', () => undefined) // `close` follows.
+    request.once('close', () => {
+      clearTimeout(deadline)
+      resolve(undefined)
+    })
+  })
+}
+
+function versionIn(text) {
   try {
-    const response = await fetch(`http://${host}:${port}/health`, { signal: AbortSignal.timeout(3000) })
-    const body = await response.json()
-    return typeof body.runtime_backend === 'string' ? { version: body.version ?? '' } : undefined
+    const { runtime_backend, version } = JSON.parse(text)
+    return typeof runtime_backend === 'string' ? { version: version ?? '' } : undefined
   } catch {
-    return undefined // Whatever it is, it does not speak like one of ours.
+    return undefined // It does not speak like one of ours.
   }
 }
 
