@@ -1,8 +1,9 @@
 // What the sandbox's processes find in their environment. The sidecar's own environment is no part of it.
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import type { SidecarEnvironment } from '@atoll/protocol/sidecar'
 import type { User } from './config.ts'
+import { describe, type Log } from './log.ts'
 
 type Variables = Readonly<Record<string, string>>
 
@@ -22,13 +23,36 @@ export function findShells(): Shells {
 
 const systemPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
+/** Written by the operator before the sandbox starts: an object of strings. */
+const imageVariablesName = 'image-env.json'
+
+/** Nothing else can be passed to a process. */
+const isVariable = (name: string, value: unknown): value is string =>
+  /^[^=\0]+$/.test(name) && typeof value === 'string' && !value.includes('\0')
+
+/** What the image sets for its processes. Whatever is wrong with it, the sandbox works without. */
+export function readImageVariables(state: string, log: Log): Variables {
+  const file = path.join(state, imageVariablesName)
+  if (!existsSync(file)) return {}
+  try {
+    const found: unknown = JSON.parse(readFileSync(file, 'utf8'))
+    const entries: [string, unknown][] = Object.entries(Object(found))
+    return Object.fromEntries(entries.flatMap(([name, value]) => (isVariable(name, value) ? [[name, value]] : [])))
+  } catch (error) {
+    log('warn', 'the variables of the image cannot be read', describe(error))
+    return {}
+  }
+}
+
 /** The environment of processes that start from here on. */
 export class Environment {
   readonly #user: User
+  readonly #ofImage: Variables
   #given: SidecarEnvironment = { env: {}, secrets: {} }
 
-  constructor(user: User) {
+  constructor(user: User, ofImage: Variables) {
     this.#user = user
+    this.#ofImage = ofImage
   }
 
   get secretNames(): readonly string[] {
@@ -39,17 +63,17 @@ export class Environment {
     this.#given = { env: given.env, secrets: given.secrets }
   }
 
-  /** Ours first, then what the sandbox was given, then what the request asks for. */
+  /** The image's first, then ours, then what the sandbox was given, then what the request asks for. */
   of(cwd: string, requested: Variables = {}): Record<string, string> {
     const { home, name } = this.#user
-    const bin = [path.join(home, '.local/bin'), path.join(home, 'bin'), systemPath].join(':')
     return {
+      LANG: 'C.UTF-8',
+      ...this.#ofImage,
       HOME: home,
       USER: name,
       LOGNAME: name,
       SHELL: findShells().login ?? '/bin/sh',
-      PATH: bin,
-      LANG: 'C.UTF-8',
+      PATH: [path.join(home, '.local/bin'), path.join(home, 'bin'), this.#ofImage.PATH || systemPath].join(':'),
       PWD: cwd,
       ...this.#given.env,
       ...this.#given.secrets,

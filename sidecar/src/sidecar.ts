@@ -9,7 +9,7 @@ import { Pipes } from './commands/pipes.ts'
 import { Processes, processRoutes } from './commands/processes.ts'
 import type { Config } from './config.ts'
 import { prepareDirectories } from './directories.ts'
-import { Environment } from './environment.ts'
+import { Environment, readImageVariables } from './environment.ts'
 import { FilesClient, fileRoutes } from './files/client.ts'
 import { describe, type Log } from './log.ts'
 import { connectPort, readPorts } from './ports.ts'
@@ -48,7 +48,7 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
   for (const directory of left) {
     await files.makeDirectory(directory).catch((error: unknown) => log('warn', `the user cannot make ${directory}`, describe(error)))
   }
-  const environment = new Environment(config.user)
+  const environment = new Environment(config.user, readImageVariables(config.state, log))
   const checkDirectory = (directory: string): Promise<void> => files.checkDirectory(directory)
   const launcher = new Launcher({ config, environment, unprotected, pipes, checkDirectory })
   const processes = new Processes(config, launcher)

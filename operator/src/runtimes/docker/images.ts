@@ -1,10 +1,14 @@
 // From an image's name to something that is known to run here.
+import { createHash, randomUUID } from 'node:crypto'
+import { mkdir, rename, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { Failure } from '@atoll/protocol'
 import { sandboxUser, sidecarPaths } from '@atoll/protocol/sidecar'
 import { z } from 'zod'
 import type { StartContext } from '../../sandboxes/runtime.ts'
 import { accepting, asReadable, type Engine, refusalStatus, refusalText } from './engine.ts'
+import { isThere } from './folders.ts'
 import type { ImageFacts, ImageLibrary } from './image-facts.ts'
 import { type ImageReference, parseReference } from './reference.ts'
 
@@ -21,6 +25,7 @@ export interface ResolvedImage {
 export interface ImagesOptions {
   readonly engine: Engine
   readonly library: ImageLibrary
+  readonly stateDir: string
   readonly defaultImage: string
   readonly pullImages: boolean
 }
@@ -34,6 +39,12 @@ const ownPlaces = new Set<string>([
   sidecarPaths.state,
   sidecarPaths.secrets,
 ])
+
+/** Where the sidecar looks for the image's variables. */
+const variablesPlace = `${sidecarPaths.state}/image-env.json`
+
+const variablesOf = (entries: readonly string[]): Record<string, string> =>
+  Object.fromEntries(entries.map((entry) => [entry.split('=', 1)[0] ?? '', entry.slice(entry.indexOf('=') + 1)]).filter(([name]) => name))
 
 const pullDeadlineMs = 15 * 60_000
 const architectures: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' }
@@ -71,15 +82,29 @@ export class Images {
       const made = `${found.Os}/${found.Architecture}`
       throw new Failure('image.unsupported', `The image ${asked} is for ${made}; this machine runs linux/${architectures[process.arch]}.`)
     }
-    const facts = await this.#options.library.facts(found.Id, asked)
+    const { hasHome, files } = await this.#options.library.facts(found.Id, asked)
     const config = found.Config ?? {}
+    const variables = variablesOf(config.Env ?? [])
     return {
       id: found.Id,
       name: asked,
-      variables: (config.Env ?? []).map((entry) => entry.split('=')[0] ?? '').filter((name) => name !== ''),
+      variables: Object.keys(variables),
       volumes: Object.keys(config.Volumes ?? {}).filter((place) => !ownPlaces.has(place.replace(/(?<=.)\/+$/, ''))),
-      facts,
+      facts: { hasHome, files: { ...files, [variablesPlace]: await this.#variablesFile(variables) } },
     }
+  }
+
+  /** The host file with the variables that the image sets for its processes. It never changes, and images may share it. */
+  async #variablesFile(variables: Readonly<Record<string, string>>): Promise<string> {
+    const text = JSON.stringify(variables)
+    const folder = join(this.#options.stateDir, 'images')
+    const file = join(folder, `env-${createHash('sha256').update(text).digest('hex').slice(0, 32)}.json`)
+    const draft = `${file}.draft-${process.pid}-${randomUUID()}`
+    if (await isThere(file)) return file
+    await mkdir(folder, { recursive: true, mode: 0o755 })
+    await writeFile(draft, text, { mode: 0o644 })
+    await rename(draft, file)
+    return file
   }
 
   #inspect({ name }: ImageReference) {
