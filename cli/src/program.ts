@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { addAgent } from './commands/agent.ts'
 import { addCp } from './commands/cp.ts'
 import { addCreate } from './commands/create.ts'
 import { addDoctor } from './commands/doctor.ts'
@@ -22,7 +23,23 @@ export function createProgram(): Command {
     .option('--json', 'results for programs; failures as {"error","code"} on standard error')
     .showHelpAfterError('(add --help for what can be typed)')
     .exitOverride()
-  const add = [addServe, addCreate, addLs, addExec, addShell, addCp, addPs, addLogs, addStop, addResume, addRm, addUrl, addKeys, addDoctor]
+  const add = [
+    addServe,
+    addCreate,
+    addLs,
+    addExec,
+    addAgent,
+    addShell,
+    addCp,
+    addPs,
+    addLogs,
+    addStop,
+    addResume,
+    addRm,
+    addUrl,
+    addKeys,
+    addDoctor,
+  ]
   for (const one of add) one(program)
   program.addHelpText(
     'after',

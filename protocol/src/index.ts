@@ -1,5 +1,7 @@
 // Everything public of the protocol.
+import { agentRoutes } from './agents.ts'
 import { authRoutes } from './auth.ts'
+import { chatRoutes } from './chat.ts'
 import { eventRoutes } from './events.ts'
 import { fileRoutes } from './files.ts'
 import { healthRoutes } from './health.ts'
@@ -9,7 +11,20 @@ import { sandboxRoutes } from './sandboxes.ts'
 import { secretRoutes } from './secrets.ts'
 import { terminalRoutes } from './terminals.ts'
 
+export {
+  AgentError,
+  type AgentErrorCode,
+  AgentEvent,
+  agentErrorCodes,
+  PermissionDecision,
+  permissionDecisions,
+  RunOutcome,
+  ToolKind,
+  Usage,
+} from './agent-events.ts'
+export { AgentRun, AgentSession, agentRoutes, HarnessId, McpServer, SandboxHarness, StartRun, type StartRunInput } from './agents.ts'
 export { ApiKey, authRoutes, keyScopes } from './auth.ts'
+export { ChatMessage, ChatPart, ChatProgress, ChatRun, chatRoutes } from './chat.ts'
 export { eventRoutes, Provision, SandboxEvent } from './events.ts'
 export { Exit, exitNumber } from './exit.ts'
 export { Failure, type FailureBody, type FailureCode, type FailureOptions, failureTable, isFailureCode, toFailure } from './failures.ts'
@@ -56,4 +71,6 @@ export const routes = {
   ports: portRoutes,
   secrets: secretRoutes,
   events: eventRoutes,
+  agents: agentRoutes,
+  chats: chatRoutes,
 } as const

@@ -29,6 +29,18 @@
  * GET    /ports                               { listening: number[] }
  * GET    /ports/{port}/connect                Upgrade: tcp -> 101, then the raw bytes of a connection to 127.0.0.1:{port}
  *
+ * GET    /agents                              { harnesses: SandboxHarness[] }
+ * POST   /agents/runs                         StartRun -> AgentRun
+ * GET    /agents/runs                         { runs: AgentRun[] }
+ * GET    /agents/runs/{rid}                   AgentRun
+ * GET    /agents/runs/{rid}/events?cursor=N   event stream of AgentEvent, `id:` is seq; ends after `run.finished`
+ * POST   /agents/runs/{rid}/cancel            AgentRun, when no process of the run is left
+ * POST   /agents/runs/{rid}/permissions/{request_id}   { decision } -> { success: true }
+ * GET    /agents/sessions                     { sessions: AgentSession[] }
+ * GET    /agents/sessions/{sid}               AgentSession
+ * GET    /agents/sessions/{sid}/transcript    a JSON document a line: each prompt, and the events that followed
+ * DELETE /agents/sessions/{sid}               { deleted: true, session_id }
+ *
  * A failing route answers the status of its code and `{ error, code }`, with the codes of failures.ts.
  */
 
@@ -47,6 +59,8 @@ export const sidecarPaths = {
   socketName: 'sidecar.sock',
   /** The sidecar's own disk (process and terminal logs), only for the sidecar. */
   state: '/var/lib/atoll',
+  /** What of the state outlives a stop of the sandbox: conversations with agents. */
+  lastingState: 'agents',
   /** A memory file system for the user's secrets, one file each. */
   secrets: '/run/secrets',
 } as const
@@ -65,6 +79,8 @@ export interface SidecarHealth {
 export interface SidecarEnvironment {
   readonly env: Readonly<Record<string, string>>
   readonly secrets: Readonly<Record<string, string>>
+  /** Credentials of the operator for agents. A harness gets those that it declares; other processes get none. */
+  readonly agents?: Readonly<Record<string, string>> | undefined
 }
 
 export interface RunRequest {

@@ -9,22 +9,28 @@
  * ours and camelCase; records (`info`, file entries, events) are passed on as they are on the wire.
  */
 export type {
+  AgentEvent,
+  AgentRun as AgentRunInfo,
+  AgentSession,
   ApiKey,
   ExecResult,
   Exit,
   FailureCode,
   FileEntry,
+  PermissionDecision,
   Process as ProcessInfo,
   ProcessEvent,
   Provision,
   RuntimeName,
   Sandbox as SandboxInfo,
   SandboxEvent,
+  SandboxHarness,
   SandboxStatus,
   Terminal as TerminalInfo,
   WatchEvent,
 } from '@atoll/protocol'
 export { exitNumber, Failure } from '@atoll/protocol'
+export type { AgentRun, Agents, FollowAgentOptions, PromptOptions, StartAgentOptions } from './agents.ts'
 export { Atoll, type AtollOptions, type Capabilities } from './atoll.ts'
 export type { Fetch } from './connection.ts'
 export { ConnectionFailure } from './connection-failure.ts'

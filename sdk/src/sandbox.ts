@@ -1,4 +1,5 @@
 import { type ExecResult, Failure, routes, type SandboxEvent, type Sandbox as SandboxInfo } from '@atoll/protocol'
+import { Agents } from './agents.ts'
 import type { Connection } from './connection.ts'
 import { Files } from './files.ts'
 import { follow } from './follow.ts'
@@ -30,6 +31,7 @@ const maxExecMs = 240_000
 /** One isolated machine. `await using` deletes it at the end of the block. */
 export class Sandbox implements AsyncDisposable {
   readonly id: string
+  readonly agents: Agents
   readonly files: Files
   readonly ports: Ports
   readonly processes: Processes
@@ -41,6 +43,7 @@ export class Sandbox implements AsyncDisposable {
 
   constructor(connection: Connection, info: SandboxInfo) {
     this.id = info.id
+    this.agents = new Agents(connection, info.id)
     this.files = new Files(connection, info.id)
     this.ports = new Ports(connection, info.id)
     this.processes = new Processes(connection, info.id)

@@ -56,9 +56,9 @@ const heartbeatMs = 10_000
 
 export interface EventStream {
   /** Writes one event; resolves when the client can take more. */
-  send(event: { readonly id: number; readonly event: string; readonly data: object }): Promise<void>
-  /** Until `wake` is called, or the stream ends. */
-  sleep(): Promise<void>
+  send(event: { readonly id: number | string; readonly event: string; readonly data: object }): Promise<void>
+  /** Until `wake` is called, the stream ends, or so long. */
+  sleep(ms?: number): Promise<void>
   wake(): void
   isOpen(): boolean
   close(): void
@@ -81,11 +81,13 @@ export function eventStream(outgoing: ServerResponse, signal: AbortSignal): Even
       const hasRoom = outgoing.write(`id: ${id}\nevent: ${event}\ndata: ${JSON.stringify(data)}\n\n`)
       if (!hasRoom && !signal.aborted) await once(outgoing, 'drain', { signal }).catch(() => undefined)
     },
-    sleep: async () => {
+    sleep: async (ms) => {
       if (!isAwake && !signal.aborted) {
+        const timer = ms === undefined ? undefined : setTimeout(() => rouse(), ms)
         await new Promise<void>((resolve) => {
           rouse = resolve
         })
+        clearTimeout(timer)
       }
       isAwake = false
     },

@@ -1,6 +1,8 @@
 // The operator's HTTP face: every route with its handler, the doors to ports, and the server around them.
 import {
+  agentRoutes,
   authRoutes,
+  chatRoutes,
   eventRoutes,
   fileRoutes,
   healthRoutes,
@@ -29,7 +31,9 @@ import { openapi } from './openapi.ts'
 import { PortProxy } from './port-proxy.ts'
 import { Previews } from './preview.ts'
 import { RateLimiter } from './rate-limit.ts'
+import { agentHandlers } from './routes/agents.ts'
 import { authHandlers } from './routes/auth.ts'
+import { chatHandlers } from './routes/chat.ts'
 import { fileHandlers, portHandlers, processHandlers, terminalHandlers } from './routes/guest.ts'
 import { eventHandlers, healthHandlers } from './routes/infra.ts'
 import { sandboxHandlers, secretHandlers } from './routes/sandboxes.ts'
@@ -138,6 +142,8 @@ function serveRoutes(parts: ApiParts, mount: MountParts, shared: { view: View; p
   serveAll(mount, terminalRoutes, terminalHandlers(guest))
   serveAll(mount, fileRoutes, fileHandlers(guest))
   serveAll(mount, portRoutes, portHandlers(guest))
+  serveAll(mount, agentRoutes, agentHandlers(guest))
+  serveAll(mount, chatRoutes, chatHandlers(guest))
 }
 
 export function createApi(parts: ApiParts): Api {

@@ -1,18 +1,12 @@
 // Routes that the sidecar answers: the operator decides who may, and passes bytes on.
 import { Failure, type fileRoutes, type portRoutes, portText, type processRoutes, type terminalRoutes } from '@atoll/protocol'
 import type { RunRequest } from '@atoll/protocol/sidecar'
-import type { Activity } from '../../sandboxes/activity.ts'
-import type { GuestRequest } from '../../sandboxes/guest.ts'
-import type { Guests } from '../../sandboxes/guests.ts'
-import type { SandboxRecord } from '../../sandboxes/sandbox.ts'
-import { passOn } from '../answers.ts'
 import type { Handlers } from '../call.ts'
+import { caller, cursorOf, type GuestCalls, query, streamer } from '../guest-calls.ts'
 import type { Previews } from '../preview.ts'
 import type { View } from '../view.ts'
 
-export interface GuestParts {
-  readonly guests: Guests
-  readonly activity: Activity
+export interface GuestParts extends GuestCalls {
   readonly previews: Previews
   readonly view: View
 }
@@ -20,11 +14,6 @@ export interface GuestParts {
 const defaultExecMs = 30_000
 /** The sidecar ends a command at its time-out; this much later the operator stops waiting for the answer. */
 const graceMs = 15_000
-
-const query = (values: Readonly<Record<string, string | number | undefined>>): string => {
-  const set = Object.entries(values).filter(([, value]) => value !== undefined)
-  return set.length === 0 ? '' : `?${new URLSearchParams(set.map(([name, value]) => [name, String(value)]))}`
-}
 
 const runRequest = (body: {
   command?: string | undefined
@@ -41,38 +30,6 @@ const runRequest = (body: {
   ...(body.stdin !== undefined && { stdin: body.stdin }),
   timeout_ms: body.timeout_ms,
 })
-
-/** The last event that a reader has: its cursor, or the header that a reconnecting browser sends. */
-function cursorOf(fromQuery: number | undefined, header: string | string[] | undefined): number | undefined {
-  if (fromQuery !== undefined) return fromQuery
-  return typeof header === 'string' && /^\d{1,15}$/.test(header) ? Number(header) : undefined
-}
-
-type Call<Answer> = (sandbox: SandboxRecord, request: GuestRequest) => Promise<Answer>
-
-/** Calls one sidecar, holding the sandbox active meanwhile. */
-const caller =
-  ({ guests, activity }: GuestParts): (<Answer>(...args: Parameters<Call<Answer>>) => Promise<Answer>) =>
-  async (sandbox, request) => {
-    const release = activity.hold(sandbox.id)
-    try {
-      return await guests.of(sandbox).call(request)
-    } finally {
-      await release()
-    }
-  }
-
-/** Passes a streamed answer on, holding the sandbox active meanwhile. */
-const streamer =
-  ({ guests, activity }: GuestParts) =>
-  async (sandbox: SandboxRecord, request: GuestRequest, outgoing: Parameters<typeof passOn>[1]): Promise<void> => {
-    const release = activity.hold(sandbox.id)
-    try {
-      await passOn(await guests.of(sandbox).send(request), outgoing)
-    } finally {
-      await release()
-    }
-  }
 
 export function processHandlers(parts: GuestParts): Handlers<typeof processRoutes> {
   const call = caller(parts)

@@ -2,6 +2,7 @@
 import { chown, mkdir, readdir, realpath, rm, rmdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { sandboxUser, sidecarPaths } from '@atoll/protocol/sidecar'
+import { clearSidecarState } from '../../host/sidecar-state.ts'
 import { volumeFolder } from './container.ts'
 
 /** Marks a sandbox folder as one of this runtime, whether or not the engine still has its container. */
@@ -48,7 +49,7 @@ export class Folders {
   /** Begins anew with a dead socket and the logs of processes that nobody remembers out of the way. */
   async renew(id: string): Promise<void> {
     await this.dropChannel(id)
-    await rm(this.state(id), { recursive: true, force: true })
+    await clearSidecarState(this.state(id))
     await this.prepare(id)
   }
 

@@ -7,6 +7,7 @@ import { Failure } from '@atoll/protocol'
 import { sandboxUser } from '@atoll/protocol/sidecar'
 import type { Logger } from 'pino'
 import type { Cgroups } from '../../host/cgroup.ts'
+import { clearSidecarState } from '../../host/sidecar-state.ts'
 import type { WorkspaceDisks } from '../../host/workspace-disk.ts'
 import type { Observed, Plan, Probe, Running, Runtime, StartContext } from '../../sandboxes/runtime.ts'
 import type { Launcher } from './launcher.ts'
@@ -124,7 +125,7 @@ class NamespaceRuntime implements Runtime {
     const sidecar = join(this.#folders.of(plan.id), 'sidecar')
     const channel = this.#folders.channelOf(plan.id)
     // Of an earlier run: a dead socket, and logs of processes that nobody remembers.
-    for (const directory of [channel, sidecar]) await rm(directory, { recursive: true, force: true })
+    await Promise.all([rm(channel, { recursive: true, force: true }), clearSidecarState(sidecar)])
     await Promise.all([makeOwned(channel, base), makeOwned(sidecar, base), machine.reserve.moveLog(launcher, this.#folders.logOf(plan.id))])
     // Limits and protection are on the one process from which all others of the sandbox come, before it makes any.
     cgroups.create(groupOf(base), plan)
@@ -261,7 +262,7 @@ interface Launch {
 
 /** A directory of the sandbox's own uid 0 alone. */
 async function makeOwned(directory: string, base: number): Promise<void> {
-  await mkdir(directory, { mode: 0o700 })
+  await mkdir(directory, { recursive: true, mode: 0o700 })
   await chown(directory, base, base)
 }
 

@@ -1,0 +1,174 @@
+// Prompts, tasks and chats of the reference's clients, over the sessions and runs of the sandbox.
+import type { AgentEvent, AgentRun, AgentSession, chatRoutes } from '@atoll/protocol'
+import { followChat, positionOf } from '../../agents/chat-stream.ts'
+import { assistantMessageOf, type ChatScope, chatRunOf, progressOf, statusOf, userMessageOf } from '../../agents/chat-view.ts'
+import type { SandboxRecord } from '../../sandboxes/sandbox.ts'
+import { eventStream } from '../answers.ts'
+import type { Handlers } from '../call.ts'
+import { eventsOf } from '../event-lines.ts'
+import { caller, type GuestCalls } from '../guest-calls.ts'
+
+export interface ChatHandlerParts extends GuestCalls {
+  /** Ends the streams that would go on for ever when the operator stops. */
+  readonly stopping: AbortSignal
+}
+
+const promptTimeoutMs = 600_000
+const taskTimeoutMs = 1_800_000
+/** A run that somebody else began is seen so much later at most. */
+const newsMs = 500
+const keptProgress = 200
+
+const scopeOf = (sandbox: SandboxRecord): ChatScope => ({ sandboxId: sandbox.id, owner: sandbox.owner })
+const summaryOf = ({ id, title, active_run_id: active }: AgentSession) => ({
+  session_id: id,
+  title,
+  ...(active !== null && { active_run_id: active }),
+})
+const acceptedOf = (run: AgentRun) => ({
+  accepted: true as const,
+  run_id: run.id,
+  session_id: run.session_id,
+  status: 'queued' as const,
+  accepted_at: run.created_at,
+})
+
+/** What a sidecar is told of a prompt or a task. */
+interface Asked {
+  readonly prompt: string
+  readonly kind: 'prompt' | 'task'
+  readonly max_turns: number
+  readonly session_id: string
+  readonly backend_type: string
+  readonly model: string
+  readonly context_json: { readonly system_prompt?: string | undefined }
+  readonly timeout_ms: number
+}
+
+const startOf = ({ backend_type: harness, context_json: context, timeout_ms: timeout, ...rest }: Asked) => ({
+  ...rest,
+  harness: harness === 'default' ? '' : harness,
+  system_prompt: context.system_prompt ?? '',
+  timeout_ms: timeout || (rest.kind === 'task' ? taskTimeoutMs : promptTimeoutMs),
+})
+
+class Chats {
+  readonly #parts: ChatHandlerParts
+  readonly #call: ReturnType<typeof caller>
+
+  constructor(parts: ChatHandlerParts) {
+    this.#parts = parts
+    this.#call = caller(parts)
+  }
+
+  start(sandbox: SandboxRecord, asked: Asked): Promise<AgentRun> {
+    return this.#call(sandbox, { method: 'POST', path: '/agents/runs', body: startOf(asked) })
+  }
+
+  async sessions(sandbox: SandboxRecord): Promise<AgentSession[]> {
+    return (await this.#call<{ sessions: AgentSession[] }>(sandbox, { method: 'GET', path: '/agents/sessions' })).sessions
+  }
+
+  create(sandbox: SandboxRecord, title: string): Promise<AgentSession> {
+    return this.#call(sandbox, { method: 'POST', path: '/agents/sessions', body: { title: title || 'New Chat', harness: '' } })
+  }
+
+  session(sandbox: SandboxRecord, sid: string): Promise<AgentSession> {
+    return this.#call(sandbox, { method: 'GET', path: `/agents/sessions/${encodeURIComponent(sid)}` })
+  }
+
+  run(sandbox: SandboxRecord, rid: string): Promise<AgentRun> {
+    return this.#call(sandbox, { method: 'GET', path: `/agents/runs/${encodeURIComponent(rid)}` })
+  }
+
+  cancel(sandbox: SandboxRecord, rid: string): Promise<AgentRun> {
+    return this.#call(sandbox, { method: 'POST', path: `/agents/runs/${encodeURIComponent(rid)}/cancel` })
+  }
+
+  remove(sandbox: SandboxRecord, sid: string): Promise<{ deleted: true; session_id: string }> {
+    return this.#call(sandbox, { method: 'DELETE', path: `/agents/sessions/${encodeURIComponent(sid)}` })
+  }
+
+  async *events(sandbox: SandboxRecord, rid: string, options: { cursor: number; signal: AbortSignal }): AsyncGenerator<AgentEvent> {
+    const path = `/agents/runs/${encodeURIComponent(rid)}/events?cursor=${options.cursor}`
+    const { body } = await this.#parts.guests.of(sandbox).send({ method: 'GET', path, signal: options.signal })
+    yield* eventsOf<AgentEvent>(body)
+  }
+
+  /** What has happened so far: a run that is under way is told up to its newest event. */
+  async #seen(sandbox: SandboxRecord, run: AgentRun): Promise<AgentEvent[]> {
+    const seen: AgentEvent[] = []
+    if (run.last_seq === 0) return seen
+    const left = new AbortController()
+    for await (const event of this.events(sandbox, run.id, { cursor: 0, signal: left.signal })) {
+      seen.push(event)
+      if (event.type !== 'gap' && event.seq >= run.last_seq) break
+    }
+    left.abort()
+    return seen
+  }
+
+  async detail(sandbox: SandboxRecord, sid: string) {
+    const session = await this.session(sandbox, sid)
+    const runs = await Promise.all(session.run_ids.map((id) => this.run(sandbox, id)))
+    const messages = await Promise.all(
+      runs.map(async (run) => {
+        const answer = assistantMessageOf(run, await this.#seen(sandbox, run))
+        return [userMessageOf(run), ...(answer ? [answer] : [])]
+      }),
+    )
+    return {
+      ...summaryOf(session),
+      ...(session.native_session_id !== null && { sidecar_session_id: session.native_session_id }),
+      messages: messages.flat(),
+      run_progress: runs.map((run) => progressOf(run, statusOf(run), run.finished_at ?? run.created_at)).slice(-keptProgress),
+      runs: runs.map((run) => chatRunOf(run, scopeOf(sandbox))),
+    }
+  }
+}
+
+export function chatHandlers(parts: ChatHandlerParts): Handlers<typeof chatRoutes> {
+  const chats = new Chats(parts)
+  return {
+    prompt: async ({ sandbox, request: { body } }) => {
+      const { message, ...rest } = body
+      return acceptedOf(await chats.start(sandbox, { ...rest, prompt: message, kind: 'prompt', max_turns: 0 }))
+    },
+    task: async ({ sandbox, request: { body } }) => acceptedOf(await chats.start(sandbox, { ...body, kind: 'task' })),
+    sessions: async ({ sandbox }) => ({ sessions: (await chats.sessions(sandbox)).map(summaryOf) }),
+    create: async ({ sandbox, request: { body } }) => summaryOf(await chats.create(sandbox, body.title)),
+    detail: ({ sandbox, request: { params } }) => chats.detail(sandbox, params.sid),
+    stream: async ({ sandbox, request: { params }, incoming, outgoing, signal }) => {
+      // Asked before the answer begins, so that an unknown chat is a 404.
+      await chats.session(sandbox, params.sid)
+      const release = parts.activity.hold(sandbox.id)
+      const ended = AbortSignal.any([signal, parts.stopping])
+      const stream = eventStream(outgoing, ended)
+      const header = incoming.headers['last-event-id']
+      try {
+        await followChat(
+          {
+            scope: scopeOf(sandbox),
+            session: () => chats.session(sandbox, params.sid),
+            run: (id) => chats.run(sandbox, id),
+            events: (id, cursor) => chats.events(sandbox, id, { cursor, signal: ended }),
+            news: () => stream.sleep(newsMs),
+            isOpen: stream.isOpen,
+            send: (id, { event, data }) => stream.send({ id, event, data }),
+          },
+          positionOf(typeof header === 'string' ? header : undefined),
+        )
+      } catch (error) {
+        if (!ended.aborted) throw error
+      } finally {
+        stream.close()
+        await release()
+      }
+    },
+    cancel: async ({ sandbox, request: { params } }) => {
+      const run = await chats.cancel(sandbox, params.rid)
+      return { success: true, session_id: params.sid, run_id: run.id, status: statusOf(run), cancelled_at: Date.now() }
+    },
+    remove: ({ sandbox, request: { params } }) => chats.remove(sandbox, params.sid),
+  }
+}
