@@ -30,6 +30,10 @@ function freshCopy(folder: string): string {
   return copy
 }
 
+async function waitFor(file: string): Promise<void> {
+  while (!existsSync(file)) await new Promise((resolve) => setTimeout(resolve, 10))
+}
+
 async function postLink(url: string, code: string): Promise<{ status: number; token: string | undefined }> {
   const response = await fetch(`${url}/api/auth/link`, {
     method: 'POST',
@@ -188,6 +192,7 @@ describe('Ctrl-C leaves nothing half-made', () => {
     const copy = freshCopy(home.folder)
     const start = home.start(['--once', '--runtime', 'namespace'], { script: path.join(copy, 'scripts/start.mjs') })
     await start.shows(/installing packages from npm/)
+    await waitFor(path.join(copy, 'node_modules'))
     start.child.kill('SIGINT')
     assert.equal(await start.ended, 130)
     assert.match(start.stderr, /Interrupted by SIGINT\.\n$/)
@@ -207,7 +212,7 @@ describe('Ctrl-C leaves nothing half-made', () => {
   test('while the operator starts', async () => {
     await using home = await Home.make()
     const start = home.start(['--runtime', 'namespace'])
-    while (!existsSync(path.join(home.folder, 'state'))) await new Promise((resolve) => setTimeout(resolve, 10))
+    await waitFor(path.join(home.folder, 'state'))
     start.child.kill('SIGINT')
     assert.equal(await start.ended, 130, start.stderr)
     assert.deepEqual([home.processes(), home.sandboxes(), await isTaken(home.port)], [[], [], false])
