@@ -13,15 +13,19 @@ const keepAliveMs = 10 * 60_000
 /** The body of a request. Who leaves it early leaves the connection usable, which a destroyed request would not be. */
 export const bodyOf = (request: IncomingMessage): AsyncIterable<Buffer> => request.iterator({ destroyOnReturn: false })
 
-async function readJson(request: IncomingMessage): Promise<string> {
+/** Listens itself: every call waits for this, and an iterator takes several turns more. */
+function readJson(request: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = []
   let size = 0
-  for await (const chunk of bodyOf(request)) {
-    size += chunk.length
-    if (size > maxJsonBytes) throw new Failure('request.too_large', `A JSON body may have ${maxJsonBytes} bytes.`)
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8') || '{}'
+  return new Promise((resolve, reject) => {
+    request.on('data', (chunk: Buffer) => {
+      size += chunk.length
+      if (size <= maxJsonBytes) chunks.push(chunk)
+      else reject(new Failure('request.too_large', `A JSON body may have ${maxJsonBytes} bytes.`))
+    })
+    request.once('end', () => resolve((chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks)).toString('utf8') || '{}'))
+    request.once('error', reject)
+  })
 }
 
 async function parseJson<Body>(request: IncomingMessage): Promise<Body> {

@@ -85,6 +85,7 @@ export class Child {
   async settled(isHeld: () => boolean = () => false): Promise<Exit> {
     const pipes = Promise.all([closed(this.stdout), closed(this.stderr)])
     const exit = await this.exit
+    if (this.stdout.closed && this.stderr.closed) return exit
     let isDrained = false
     void pipes.then(() => {
       isDrained = true
