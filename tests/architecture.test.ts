@@ -21,7 +21,7 @@ const parts: Record<string, readonly string[]> = {
   auth: ['secrets'],
   secrets: ['sandboxes'],
   host: [],
-  storage: ['sandboxes', 'auth'],
+  storage: ['sandboxes', 'auth', 'agents'],
   'guest-channel': ['sandboxes'],
   telemetry: ['sandboxes'],
   'runtimes/docker': ['sandboxes', 'host'],

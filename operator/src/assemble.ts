@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import type { RuntimeName } from '@atoll/protocol'
 import type { Logger } from 'pino'
 import packageJson from '../package.json' with { type: 'json' }
+import { ImageProbes } from './agents/image-probes.ts'
 import { ApiKeys } from './auth/api-keys.ts'
 import { Auth } from './auth/auth.ts'
 import { Challenges } from './auth/challenge.ts'
@@ -34,6 +35,7 @@ import { Keyring } from './secrets/keyring.ts'
 import { Secret } from './secrets/secret.ts'
 import { Database } from './storage/database.ts'
 import { sqliteApiKeys, sqliteSessions } from './storage/sqlite-auth.ts'
+import { sqliteImageProbes } from './storage/sqlite-image-probes.ts'
 import { SqliteStore } from './storage/sqlite-store.ts'
 import { Metrics } from './telemetry/metrics.ts'
 
@@ -155,6 +157,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
   const { runtimes, close: closeRuntimes } = await openRuntimes(config, db.instanceId(), log)
   const defaultRuntime = await chooseDefault(config, runtimes, log)
   const core = openCore(config, { store, keyring, runtimes, defaultRuntime, log })
+  const images = new ImageProbes({ ...core, store, probes: sqliteImageProbes(db), runtimes, defaultRuntime, now: Date.now, log })
   const metrics = new Metrics(store)
   const keys = new ApiKeys({ store: sqliteApiKeys(db) })
   const links = new SignInLinks()
@@ -162,6 +165,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
   const sessions = new Sessions({ key: keyring.deriveKey('session'), operatorId: keyring.operatorId, store: sessionStore })
   const api: Api = createApi({
     ...core,
+    images,
     config,
     store,
     metrics,
@@ -176,6 +180,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
     metrics.reaped(await reap({ ...core, store, now: Date.now, log }))
     await sessionStore.prune(Date.now())
     await core.probes.refreshOlderThan(probeAgeMs)
+    await images.refresh()
   }
   let loop: ReturnType<typeof repeat> | undefined
   return {
@@ -189,8 +194,10 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
       if (admin.isNew || isPersonThere)
         process.stderr.write(`Sign in once, within 15 minutes: ${links.create({ origin: url }).url.reveal()}\n`)
       await core.probes.refresh()
+      void images.refresh()
     },
     stop: async () => {
+      await images.stop()
       await loop?.stop()
       await api.close()
       await Promise.all([core.lifecycle.settle(), core.probes.settle()])

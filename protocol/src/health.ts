@@ -25,6 +25,31 @@ export const RuntimeProbe = z
   })
   .meta({ id: 'RuntimeProbe' })
 
+/** What was found in an image by trying it, with the content that was tried. */
+export const ImageProbe = z
+  .object({
+    runtime: RuntimeName,
+    /** As it is asked for; empty: the runtime's own. */
+    image: z.string(),
+    image_id: z.string(),
+    harnesses: z.array(z.string()),
+    /** Why what the image claims is not among them. */
+    problems: z.array(z.string()),
+    probed_at: z.int(),
+  })
+  .meta({ id: 'ImageProbe' })
+
+/** What makes a capability true. */
+const Evidence = z.object({
+  capability: z.string(),
+  runtime: RuntimeName,
+  image: z.string(),
+  image_id: z.string(),
+  /** What was run. */
+  probe: z.string(),
+  probed_at: z.int(),
+})
+
 export const healthRoutes = {
   health: route({
     ...open,
@@ -61,6 +86,8 @@ export const healthRoutes = {
       capabilities: z.array(z.object({ id: z.string(), label: z.string(), description: z.string() })),
       harnesses: z.array(z.object({ id: z.string(), label: z.string(), mcp: z.boolean(), skills: z.boolean(), subagents: z.boolean() })),
       runtimes: z.array(RuntimeProbe),
+      images: z.array(ImageProbe),
+      evidence: z.array(Evidence),
       probed_at: z.int(),
     }),
   }),

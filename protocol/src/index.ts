@@ -29,7 +29,7 @@ export { eventRoutes, Provision, SandboxEvent } from './events.ts'
 export { Exit, exitNumber } from './exit.ts'
 export { Failure, type FailureBody, type FailureCode, type FailureOptions, failureTable, isFailureCode, toFailure } from './failures.ts'
 export { FileEntry, fileRoutes, WatchEvent } from './files.ts'
-export { healthRoutes, LimitSupport, RuntimeProbe } from './health.ts'
+export { healthRoutes, ImageProbe, LimitSupport, RuntimeProbe } from './health.ts'
 export { PreviewLink, portProxyPaths, portRoutes, portText } from './ports.ts'
 export { ExecRequest, ExecResult, Process, ProcessEvent, processRoutes, StartProcess, signalNames } from './processes.ts'
 export {

@@ -40,9 +40,9 @@ export interface FollowAgentOptions {
 
 export interface PromptOptions extends StartAgentOptions, Omit<FollowAgentOptions, 'cursor'> {
   /** Called with each event, in order. */
-  readonly onEvent?: ((event: AgentEvent) => void | Promise<void>) | undefined
+  readonly onEvent?: ((event: AgentEvent) => unknown) | undefined
   /** Called with each piece of the answer as it is written. */
-  readonly onText?: ((text: string) => void | Promise<void>) | undefined
+  readonly onText?: ((text: string) => unknown) | undefined
   /** Answers permission requests of mode `ask`; without it they are rejected. */
   readonly onPermission?:
     | ((request: Extract<AgentEvent, { type: 'permission.requested' }>) => PermissionDecision | Promise<PermissionDecision>)

@@ -9,11 +9,11 @@ export interface RunOptions extends Omit<StartOptions, 'stdin'> {
   /** What the command reads; without it, its standard input is empty. */
   readonly stdin?: StdinSource | undefined
   /** Called with each piece of standard output, in order. Reading goes on when it resolves, so a slow reader slows the command. */
-  readonly onStdout?: ((text: string) => void | Promise<void>) | undefined
+  readonly onStdout?: ((text: string) => unknown) | undefined
   /** As `onStdout`, for standard error. */
-  readonly onStderr?: ((text: string) => void | Promise<void>) | undefined
+  readonly onStderr?: ((text: string) => unknown) | undefined
   /** Called with each piece of either stream as it came: bytes, and their order over both streams. */
-  readonly onOutput?: ((output: ProcessOutput) => void | Promise<void>) | undefined
+  readonly onOutput?: ((output: ProcessOutput) => unknown) | undefined
   /** Called when the command has started, with the process that it is. */
   readonly onStart?: ((process: Process) => void) | undefined
   /** False: `stdout` and `stderr` of the result stay empty, for output too long to keep in memory. True when not given. */

@@ -13,6 +13,7 @@ import {
   terminalRoutes,
 } from '@atoll/protocol'
 import type { Logger } from 'pino'
+import type { ImageProbes } from '../agents/image-probes.ts'
 import type { Auth } from '../auth/auth.ts'
 import type { Config } from '../config.ts'
 import type { Activity } from '../sandboxes/activity.ts'
@@ -49,6 +50,7 @@ export interface ApiParts {
   readonly guests: Guests
   readonly activity: Activity
   readonly probes: Probes
+  readonly images: ImageProbes
   readonly metrics: Metrics
   readonly log: Logger
   readonly version: string

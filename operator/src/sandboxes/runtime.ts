@@ -34,6 +34,14 @@ export interface Observed {
   readonly socketPath: string
 }
 
+/** What an image is at this moment, without starting anything. */
+export interface ImageClaim {
+  /** Another one when the content is another. */
+  readonly id: string
+  /** Whether it says of itself that harnesses are in it, which only a probe can prove. */
+  readonly claimsHarnesses: boolean
+}
+
 export type LimitName = 'memory' | 'cpu' | 'pids' | 'disk'
 
 /** What a probe saw on this machine. A limit is true when it holds, else the reason why it cannot. */
@@ -67,6 +75,8 @@ export interface Runtime {
   resume(plan: Plan, context: StartContext): Promise<Running>
   /** Ends it and its disk. Succeeds when it is gone already. */
   remove(id: string): Promise<void>
+  /** Undefined when the image is not here; an empty name means the runtime's own default. */
+  imageClaim(image: string): Promise<ImageClaim | undefined>
   /** Everything of this operator that is really there. */
   list(): Promise<readonly Observed[]>
   /** Frees what the operator's process holds; sandboxes go on running. */

@@ -85,4 +85,15 @@ export const migrations: readonly string[] = [
     value text not null
   ) strict;
   `,
+  `
+  create table image_probes (
+    runtime text not null,
+    image text not null,
+    image_id text not null,
+    probed_at integer not null,
+    harnesses_json text not null,
+    problems_json text not null,
+    primary key (runtime, image)
+  ) strict;
+  `,
 ]

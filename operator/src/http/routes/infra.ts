@@ -1,5 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type eventRoutes, Failure, type healthRoutes, type Provision } from '@atoll/protocol'
+import { capabilitiesOf } from '../../agents/capabilities.ts'
+import type { ImageProbes } from '../../agents/image-probes.ts'
 import type { Probes } from '../../sandboxes/probes.ts'
 import type { ProvisionRecord, Store } from '../../sandboxes/store.ts'
 import { eventStream } from '../answers.ts'
@@ -9,6 +11,7 @@ import type { View } from '../view.ts'
 
 export interface InfraParts {
   readonly probes: Probes
+  readonly images: ImageProbes
   readonly store: Store
   readonly view: View
   readonly version: string
@@ -16,7 +19,7 @@ export interface InfraParts {
   readonly stopping: AbortSignal
 }
 
-export function healthHandlers({ probes, store, version }: InfraParts): Handlers<typeof healthRoutes> {
+export function healthHandlers({ probes, images, store, version }: InfraParts): Handlers<typeof healthRoutes> {
   const storeError = (): Promise<string | undefined> =>
     store.check().then(
       () => undefined,
@@ -50,7 +53,7 @@ export function healthHandlers({ probes, store, version }: InfraParts): Handlers
         store: store === undefined,
       }
     },
-    capabilities: async () => ({ capabilities: [], harnesses: [], ...(await probes.all()) }),
+    capabilities: async () => ({ ...capabilitiesOf(await images.known()), ...(await probes.all()) }),
   }
 }
 

@@ -5,7 +5,7 @@ import { sandboxUser, sidecarPaths } from '@atoll/protocol/sidecar'
 import type Docker from 'dockerode'
 import type { Logger } from 'pino'
 import type { WorkspaceDisks } from '../../host/workspace-disk.ts'
-import type { Observed, Plan, Probe, Running, Runtime, StartContext } from '../../sandboxes/runtime.ts'
+import type { ImageClaim, Observed, Plan, Probe, Running, Runtime, StartContext } from '../../sandboxes/runtime.ts'
 import { containerName, containerSpec, labels, mayRaiseLimits } from './container.ts'
 import { accepting, Engine, refusalStatus, refusalText } from './engine.ts'
 import { Folders, isThere } from './folders.ts'
@@ -67,6 +67,10 @@ class DockerRuntime implements Runtime {
 
   probe(signal: AbortSignal): Promise<Probe> {
     return probeEngine({ ...this.#options, engine: this.#engine, library: this.#library, mayRaise: this.#mayRaise }, signal)
+  }
+
+  imageClaim(image: string): Promise<ImageClaim | undefined> {
+    return this.#images.claim(image)
   }
 
   async start(plan: Plan, context: StartContext): Promise<Running> {

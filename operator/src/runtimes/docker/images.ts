@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline'
 import { Failure } from '@atoll/protocol'
 import { sandboxUser, sidecarPaths } from '@atoll/protocol/sidecar'
 import { z } from 'zod'
-import type { StartContext } from '../../sandboxes/runtime.ts'
+import type { ImageClaim, StartContext } from '../../sandboxes/runtime.ts'
 import { accepting, asReadable, type Engine, refusalStatus, refusalText } from './engine.ts'
 import { isThere } from './folders.ts'
 import type { ImageFacts, ImageLibrary } from './image-facts.ts'
@@ -29,6 +29,9 @@ export interface ImagesOptions {
   readonly defaultImage: string
   readonly pullImages: boolean
 }
+
+/** With the names of the harnesses in the image. */
+const harnessLabel = 'org.tangle.sidecar.harnesses'
 
 /** Where every sandbox has something of its own, whatever the image says. */
 const ownPlaces = new Set<string>([
@@ -92,6 +95,12 @@ export class Images {
       volumes: Object.keys(config.Volumes ?? {}).filter((place) => !ownPlaces.has(place.replace(/(?<=.)\/+$/, ''))),
       facts: { hasHome, files: { ...files, [variablesPlace]: await this.#variablesFile(variables) } },
     }
+  }
+
+  /** What an image is, when it is on this machine. @throws Failure `runtime.unavailable`, `image.not_found` for what is no name */
+  async claim(text: string): Promise<ImageClaim | undefined> {
+    const found = await this.#inspect(parseReference(text.trim() || this.#options.defaultImage))
+    return found && { id: found.Id, claimsHarnesses: Boolean(found.Config?.Labels?.[harnessLabel]?.trim()) }
   }
 
   /** The host file with the variables that the image sets for its processes. It never changes, and images may share it. */

@@ -1,6 +1,7 @@
 // Sandboxes from bubblewrap: namespaces, a system call filter and control groups, with no engine. Needs root and one package.
+import { createHash } from 'node:crypto'
 import { existsSync, writeFileSync } from 'node:fs'
-import { chown, mkdir, rm } from 'node:fs/promises'
+import { chown, mkdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '@atoll/protocol'
@@ -9,7 +10,7 @@ import type { Logger } from 'pino'
 import type { Cgroups } from '../../host/cgroup.ts'
 import { clearSidecarState } from '../../host/sidecar-state.ts'
 import type { WorkspaceDisks } from '../../host/workspace-disk.ts'
-import type { Observed, Plan, Probe, Running, Runtime, StartContext } from '../../sandboxes/runtime.ts'
+import type { ImageClaim, Observed, Plan, Probe, Running, Runtime, StartContext } from '../../sandboxes/runtime.ts'
 import type { Launcher } from './launcher.ts'
 import { type Machine, prepareMachine } from './machine.ts'
 import { probeNamespace } from './probe.ts'
@@ -134,7 +135,9 @@ class NamespaceRuntime implements Runtime {
     await this.#folders.write(launched, 'quick')
     context.signal.throwIfAborted()
     context.progress('container_start')
-    const first = await launcher.launch(sandboxArgs(root, { program: machine.programDir, channel, sidecar, disk }))
+    const first = await launcher.launch(
+      sandboxArgs(root, { program: machine.programDir, harnesses: this.#harnesses(), channel, sidecar, disk }),
+    )
     if (first === undefined) throw await this.#diedEarly(plan.id, launcher)
     const written = this.#folders.write({ ...launched, first }, 'lasting')
     try {
@@ -142,6 +145,23 @@ class NamespaceRuntime implements Runtime {
     } finally {
       await written
     }
+  }
+
+  #harnesses(): string | undefined {
+    const directory = join(this.#options.stateDir, 'harnesses')
+    return existsSync(join(directory, 'harnesses.json')) ? directory : undefined
+  }
+
+  /** The host's programs are no image: only the harnesses that are lent to its sandboxes can change. */
+  async imageClaim(image: string): Promise<ImageClaim | undefined> {
+    const machine = await this.#usable()
+    const rootfs = imageDirectory(image, machine.rootfsDir)
+    const manifest = join(this.#harnesses() ?? join(rootfs ?? '/nonexistent', 'etc/atoll'), 'harnesses.json')
+    const text = await readFile(manifest, 'utf8').catch(() => undefined)
+    const id = createHash('sha256')
+      .update(`${rootfs ?? 'host'}\n${text ?? ''}`)
+      .digest('hex')
+    return { id: `${image || 'host'}@sha256:${id}`, claimsHarnesses: text !== undefined }
   }
 
   /** Makes the kernel prefer any other process of the sandbox when memory runs out. */

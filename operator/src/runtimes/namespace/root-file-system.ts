@@ -171,6 +171,8 @@ export function imageDirectory(image: string, rootfsDir: string): string | undef
 
 export interface SandboxPlaces {
   readonly program: string
+  /** Harnesses for every sandbox; undefined when none were installed. */
+  readonly harnesses: string | undefined
   readonly channel: string
   readonly sidecar: string
   /** With `home` and `tmp`. */
@@ -189,6 +191,7 @@ export const sandboxArgs = (root: readonly string[], places: SandboxPlaces): str
   ...['--proc', '/proc', '--dev', '/dev', '--perms', '1777', '--size', String(64 * 1024 * 1024), '--tmpfs', '/dev/shm'],
   ...['--bind', join(places.disk, 'home'), sandboxUser.home, '--bind', join(places.disk, 'tmp'), '/tmp'],
   ...['--ro-bind', places.program, sidecarPaths.program, '--bind', places.sidecar, sidecarPaths.state],
+  ...(places.harnesses === undefined ? [] : ['--ro-bind', places.harnesses, sidecarPaths.sharedHarnesses]),
   ...['--bind', places.channel, sidecarPaths.channel],
   ...['--perms', '1777', '--size', String(8 * 1024 * 1024), '--tmpfs', sidecarPaths.secrets],
   ...['--symlink', '../tmp', '/var/tmp', '--symlink', '../run', '/var/run'],
