@@ -14,18 +14,21 @@ const isNote = (words: string): boolean => /^\s*(<[a-z][\w-]*|# AGENTS\.md|Base 
 const user = (words: string, isInjected = isNote(words)): Item => ({ kind: 'user', text: words, isInjected })
 const answer = (words: string): Item[] => (words.trim() ? [{ kind: 'answer', text: words }] : [])
 
+function anthropicBlock(role: unknown, block: Json, isBesideResult: boolean): Item[] {
+  if (block['type'] === 'tool_result') return [{ kind: 'result' }]
+  if (block['type'] === 'tool_use') return [{ kind: 'call' }]
+  if (block['type'] !== 'text') return []
+  const words = text(block['text'])
+  return role === 'user' ? [user(words, isBesideResult || isNote(words))] : answer(words)
+}
+
 function anthropic(body: Json): Item[] {
-  return records(body['messages']).flatMap(({ role, content }) => {
-    if (typeof content === 'string') return role === 'user' ? [user(content)] : answer(content)
-    const blocks = records(content)
+  // What a client says about the surroundings comes as `system`.
+  const said = records(body['messages']).filter(({ role }) => role === 'user' || role === 'assistant')
+  return said.flatMap(({ role, content }) => {
+    const blocks = typeof content === 'string' ? [{ type: 'text', text: content }] : records(content)
     const hasResult = blocks.some(({ type }) => type === 'tool_result')
-    return blocks.flatMap((block): Item[] => {
-      if (block['type'] === 'tool_result') return [{ kind: 'result' }]
-      if (block['type'] === 'tool_use') return [{ kind: 'call' }]
-      if (block['type'] !== 'text') return []
-      const words = text(block['text'])
-      return role === 'user' ? [user(words, hasResult || isNote(words))] : answer(words)
-    })
+    return blocks.flatMap((block) => anthropicBlock(role, block, hasResult))
   })
 }
 

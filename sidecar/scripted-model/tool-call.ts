@@ -59,7 +59,7 @@ function pick(step: string, { tools, marks }: CallContext): Tool | undefined {
 export function workingDirectory(source: string): string {
   const told =
     /<cwd>(\/[^<]+)<\/cwd>/.exec(source) ??
-    /(?:working directory|workspace director(?:y|ies)|current directory)[^/\n]{0,60}?\n?[^/\n]{0,10}?`?(\/[^\s`"'<>),]*)/i.exec(source)
+    /(?:working directory(?:: | is )|workspace directories:\**\s+- )`?(\/[^\s`"'<>),]*)/i.exec(source)
   return told?.[1]?.replace(/[./]+$/, '') || '/tmp'
 }
 

@@ -65,6 +65,7 @@ const languages = {
             { type: 'text', text: prompt },
           ],
         },
+        { role: 'system', content: [{ type: 'text', text: '# Environment' }] },
         ...Array.from({ length: results }, () => [
           { role: 'assistant', content: [{ type: 'tool_use', id: 't', name: 'Write', input: {} }] },
           {
