@@ -26,7 +26,7 @@ const parts: Record<string, readonly string[]> = {
   telemetry: ['sandboxes'],
   'runtimes/docker': ['sandboxes', 'host'],
   'runtimes/namespace': ['sandboxes', 'host'],
-  agents: ['sandboxes'],
+  agents: ['sandboxes', 'secrets'],
   http: ['sandboxes', 'agents', 'auth', 'secrets', 'telemetry', 'config.ts'],
   'config.ts': ['sandboxes'],
   'assemble.ts': ['*'],

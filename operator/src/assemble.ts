@@ -6,11 +6,12 @@ import { fileURLToPath } from 'node:url'
 import type { RuntimeName } from '@atoll/protocol'
 import type { Logger } from 'pino'
 import packageJson from '../package.json' with { type: 'json' }
+import { readAgentEnvironment } from './agents/credentials-file.ts'
 import { ImageProbes } from './agents/image-probes.ts'
 import { ApiKeys } from './auth/api-keys.ts'
 import { Auth } from './auth/auth.ts'
 import { Challenges } from './auth/challenge.ts'
-import { ensureAdminKey, SignInLinks } from './auth/first-start.ts'
+import { adminOwner, ensureAdminKey, SignInLinks } from './auth/first-start.ts'
 import { Sessions } from './auth/session.ts'
 import type { Config } from './config.ts'
 import { openHttpGuest } from './guest-channel/http-guest.ts'
@@ -111,7 +112,8 @@ function openCore(
   const now = Date.now
   const locks = new Locks()
   const guests = new Guests(openHttpGuest)
-  const secrets = new Secrets({ store, seal: keyring, guests, locks })
+  const agentEnvironment = async (owner: string) => (owner === adminOwner ? readAgentEnvironment(config.agentEnvFile) : {})
+  const secrets = new Secrets({ store, seal: keyring, guests, locks, agentEnvironment })
   const lifecycle = new Lifecycle({
     store,
     runtimes,
@@ -150,6 +152,8 @@ function repeat(seconds: number, round: () => Promise<void>): { stop(): Promise<
 }
 
 export async function assemble(config: Config, log: Logger): Promise<Operator> {
+  // Told at the start, and not by the first sandbox that fails.
+  await readAgentEnvironment(config.agentEnvFile)
   const db = new Database(path.join(config.stateDir, 'atoll.db'))
   const store = new SqliteStore(db, Date.now)
   const sessionSecret = config.sessionSecret === undefined ? undefined : new Secret(config.sessionSecret)

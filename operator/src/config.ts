@@ -105,6 +105,11 @@ export const settings = {
   reaperSeconds: setting(['SANDBOX_REAPER_INTERVAL'], integer(30, 1), 'Seconds between two looks for idle and leftover sandboxes.'),
   proxySeconds: setting(['REQUEST_TIMEOUT_SECS'], integer(120, 1), 'How long a program behind a port may take until it answers.'),
   drainSeconds: setting(['ATOLL_DRAIN_SECONDS'], integer(10), 'How long requests in flight may take when the operator stops.'),
+  agentEnvFile: setting(
+    ['ATOLL_AGENT_ENV_FILE'],
+    optionalText,
+    "File of NAME=value lines, mode 0600: credentials that agents get in the operator's owner's own sandboxes, and no other process does.",
+  ),
   managingOperator: setting(['MANAGING_OPERATOR_ADDRESS', 'OPERATOR_ADDRESS'], optionalText, 'Address shown as managing operator.'),
   logLevel: setting(
     ['ATOLL_LOG', 'RUST_LOG'],

@@ -8,7 +8,7 @@ import type { ApiKeys } from './api-keys.ts'
 import type { Scope } from './caller.ts'
 
 /** Owner of the admin key and of sessions from sign-in links. */
-const adminOwner = 'admin'
+export const adminOwner = 'admin'
 
 export interface AdminKey {
   readonly key: Secret

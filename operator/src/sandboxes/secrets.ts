@@ -14,17 +14,28 @@ export interface Seal {
 
 type Env = Readonly<Record<string, string>>
 
+export interface SecretsParts {
+  readonly store: Store
+  readonly seal: Seal
+  readonly guests: Guests
+  readonly locks: Locks
+  /** What agents of an owner's sandboxes get beside, and no other process does. */
+  readonly agentEnvironment: (owner: string) => Promise<Env>
+}
+
 export class Secrets {
   readonly #store: Store
   readonly #seal: Seal
   readonly #guests: Guests
   readonly #locks: Locks
+  readonly #agentEnvironment: SecretsParts['agentEnvironment']
 
-  constructor(parts: { store: Store; seal: Seal; guests: Guests; locks: Locks }) {
+  constructor(parts: SecretsParts) {
     this.#store = parts.store
     this.#seal = parts.seal
     this.#guests = parts.guests
     this.#locks = parts.locks
+    this.#agentEnvironment = parts.agentEnvironment
   }
 
   /** The sealed form of a sandbox's own environment; undefined when it is empty. */
@@ -34,8 +45,12 @@ export class Secrets {
 
   /** What the sandbox's processes get. */
   async environment(id: string): Promise<SidecarEnvironment> {
-    const sealed = await this.#store.sealed(id)
-    return { env: this.#opened(sealed.env, `sandbox/${id}/env`), secrets: this.#opened(sealed.secrets, `sandbox/${id}/secrets`) }
+    const [sealed, sandbox] = await Promise.all([this.#store.sealed(id), this.#store.get(id)])
+    return {
+      env: this.#opened(sealed.env, `sandbox/${id}/env`),
+      secrets: this.#opened(sealed.secrets, `sandbox/${id}/secrets`),
+      agents: sandbox ? await this.#agentEnvironment(sandbox.owner) : {},
+    }
   }
 
   /** Replaces the secrets and gives them to the running sandbox at once; a stopped one gets them when it starts. */
