@@ -72,6 +72,12 @@ function readOptions() {
   }
 }
 
+/** Told before anything is installed: every runtime mounts disks and makes control groups. */
+function assertRoot() {
+  if (process.getuid?.() === 0) return
+  throw new Refusal('Sandboxes have disks and limits of their own, which only root can make. Type:\n  sudo npm start')
+}
+
 async function chooseRuntime(asked) {
   const hasEngine = await engineAnswers()
   if (asked === 'docker' && !hasEngine) {
@@ -130,6 +136,7 @@ async function bundleSidecar() {
 
 async function start(options) {
   const startedAt = Date.now()
+  assertRoot()
   await assertPortIsFree(options.port)
   const runtime = await chooseRuntime(options.runtime)
   const prepared = await prepare(runtime, options.install)

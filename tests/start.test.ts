@@ -1,6 +1,6 @@
 // npm start, as a person on a machine of their own meets it.
 import assert from 'node:assert/strict'
-import { cpSync, existsSync, mkdirSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, mkdirSync } from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import { describe, test } from 'node:test'
@@ -135,6 +135,22 @@ The packages from npm are not installed. Type:
     )
     assert.deepEqual(JSON.parse(start.stdout), { ok: false, error: start.stderr.trimEnd() })
     assert.ok(!existsSync(path.join(copy, 'node_modules')) && !existsSync(path.join(home.folder, 'state')))
+  })
+
+  test('who is not root is told so before anything is installed', async () => {
+    await using home = await Home.make()
+    const start = home.start(['--once'], { wrap: ['setpriv', '--reuid', '65534', '--clear-groups'] })
+    assert.equal(await start.ended, 1)
+    assert.match(start.stderr, /^Sandboxes have disks.*only root.*sudo npm start\n$/s)
+  })
+
+  test('an operator that does not get ready is told in its own words, at once', async () => {
+    await using home = await Home.make()
+    chmodSync(home.folder, 0o700)
+    const start = home.start(['--once', '--runtime', 'namespace'])
+    assert.equal(await start.ended, 1)
+    assert.match(start.stderr, /The operator does not get ready: the users of sandboxes cannot pass .*npx atoll doctor/s)
+    assert.deepEqual([home.processes(), await isTaken(home.port)], [[], false])
   })
 
   test('without an engine it uses namespaces, and says so and how to get containers', async () => {

@@ -1,7 +1,7 @@
 // The packages from npm, and the pinned Node among them.
 
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { guarded } from './command.mjs'
@@ -40,6 +40,7 @@ export async function ensureNodeModules({ dev = false, install = true } = {}) {
   if (!install) throw new Refusal(`The packages from npm are not installed. Type:\n  npm ${args.join(' ')}`)
   const folder = path.join(root, 'node_modules')
   const isNew = !existsSync(folder)
+  assertWritable(isNew ? root : folder)
   rmSync(stamp, { force: true })
   try {
     await step('installing packages from npm', () => installModules(args))
@@ -48,6 +49,16 @@ export async function ensureNodeModules({ dev = false, install = true } = {}) {
     throw error
   }
   writeFileSync(stamp, `${fingerprint()} ${dev ? 'dev' : 'prod'}\n`)
+}
+
+function assertWritable(folder) {
+  try {
+    accessSync(folder, constants.W_OK)
+  } catch {
+    throw new Refusal(
+      `Packages from npm belong into ${folder}, which you may not write to. Start as its owner, or from a clone of your own.`,
+    )
+  }
 }
 
 async function installModules(args) {

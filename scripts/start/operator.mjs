@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { impatience, interruption, node24Path, Refusal, root, step } from '../machine.mjs'
 
 const startDeadlineMs = 60_000
+const sameReasonMs = 3000
 const stopDeadlineMs = 20_000
 
 /** Where the operator keeps its state; the operator's settings say the same. */
@@ -87,29 +88,38 @@ function followLog(child, output) {
   }
 }
 
+/** What it says about itself while it is not ready comes from real probes: if it stays the same for a while, it stays so for good. */
 async function waitUntilReady(url, exited, log) {
   const deadline = Date.now() + startDeadlineMs
   let hasEnded = false
   exited.then(() => {
     hasEnded = true
   })
-  let reason = 'it does not answer'
+  let said = { reason: undefined, at: 0 }
   while (Date.now() < deadline) {
     interruption.throwIfAborted()
     if (hasEnded) throw new Refusal(`The operator could not start:\n${log.complaint()}`)
-    try {
-      const response = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(10_000) })
-      if (response.status === 200) return
-      const body = await response.json()
-      reason = body.runtime_error ?? 'its store cannot be written'
-    } catch {
-      // Not listening yet; the deadline tells when that has lasted too long.
-    }
-    await delay(50)
+    const { isReady, reason } = await askReady(url)
+    if (isReady) return
+    if (reason !== said.reason) said = { reason, at: Date.now() }
+    if (reason && Date.now() - said.at > sameReasonMs) break
+    // Once it listens, asking often would only meet its rate limit.
+    await delay(reason ? 500 : 50)
   }
-  throw new Refusal(
-    `The operator did not get ready within ${startDeadlineMs / 1000} s: ${reason}.\nSee what is missing with: npx atoll doctor`,
-  )
+  throw new Refusal(`The operator does not get ready: ${said.reason ?? 'it does not answer'}.\nSee what is missing with: npx atoll doctor`)
+}
+
+async function askReady(url) {
+  try {
+    const response = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(10_000) })
+    const body = await response.json()
+    if (response.status === 200) return { isReady: true }
+    const reason =
+      body.runtime_error ?? (body.store === false ? 'its store cannot be written' : `it answers with status ${response.status}`)
+    return { reason: reason.replace(/\.$/, '') }
+  } catch {
+    return {} // Not listening yet; the deadline tells when that has lasted too long.
+  }
 }
 
 /** Resolves with its status; 0 when it had ended before. */
