@@ -6,6 +6,8 @@ import { type Part, partsFor, platform } from './versions.ts'
 
 export interface InstallOptions {
   readonly ids: readonly string[]
+  /** Ids of tools to install beside what the harnesses need. */
+  readonly tools?: readonly string[]
   readonly folder: string
   /** Where tarballs are kept; nowhere when absent. */
   readonly downloads?: string | undefined
@@ -137,7 +139,7 @@ export async function install(options: InstallOptions): Promise<readonly Install
   await mkdir(options.folder, { recursive: true, mode: 0o755 })
   await removeStaleDrafts(options.folder)
   const all: Installed[] = []
-  for (const part of partsFor(options.ids)) {
+  for (const part of partsFor(options.ids, options.tools)) {
     const installed = await installPart(part, options)
     const size = `${(installed.bytes / 1e6).toFixed(0)} MB`
     options.onProgress(`${part.id}: ${size}${installed.wasThere ? ', was there already' : ''}`)

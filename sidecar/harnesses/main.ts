@@ -5,7 +5,7 @@ import { install, readClaims } from './install.ts'
 import { fetchTarball } from './tarball.ts'
 import { harnessParts, partsFor, pinnedVersion } from './versions.ts'
 
-const usage = `usage: main.ts install|download|list [ID,ID… | all] [--folder FOLDER] [--downloads FOLDER]
+const usage = `usage: main.ts install|download|list [ID,ID… | all] [--folder FOLDER] [--downloads FOLDER] [--with TOOL]
 harnesses: ${catalogue.map(({ id }) => id).join(', ')}`
 
 class UsageError extends Error {}
@@ -39,14 +39,19 @@ function required(value: string | undefined, option: string): string {
 }
 
 async function main(): Promise<void> {
-  const options = { folder: { type: 'string' }, downloads: { type: 'string' } } as const
+  const options = {
+    folder: { type: 'string' },
+    downloads: { type: 'string' },
+    with: { type: 'string', multiple: true },
+  } as const
   const { positionals, values } = parseArgs({ allowPositionals: true, options })
   const [verb, ...words] = positionals
   const ids = idsOf(words)
   if (verb === 'list') await list(required(values.folder, '--folder'))
   else if (verb === 'download') await download(ids, required(values.downloads, '--downloads'))
   else if (verb === 'install') {
-    await install({ ids, folder: required(values.folder, '--folder'), downloads: values.downloads, onProgress: say })
+    const folder = required(values.folder, '--folder')
+    await install({ ids, tools: values.with ?? [], folder, downloads: values.downloads, onProgress: say })
   } else throw new UsageError(usage)
 }
 
