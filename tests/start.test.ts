@@ -115,7 +115,7 @@ describe('without --once', () => {
   })
 })
 
-describe('what is missing', () => {
+describe('what is missing', { concurrency: 2 }, () => {
   test('--no-install refuses with the exact commands to type, all at once, and installs nothing', async () => {
     await using home = await Home.make()
     const copy = freshCopy(home.folder)
@@ -202,7 +202,7 @@ describe('the command line', () => {
   })
 })
 
-describe('Ctrl-C leaves nothing half-made', () => {
+describe('Ctrl-C leaves nothing half-made', { concurrency: 2 }, () => {
   test('while packages from npm are installed', async () => {
     await using home = await Home.make()
     const copy = freshCopy(home.folder)
