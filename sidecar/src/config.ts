@@ -19,6 +19,14 @@ export interface Limits {
   readonly scrollbackBytes: number
   /** Between SIGTERM and SIGKILL. */
   readonly killGraceMs: number
+  /** Runs of agents at once, and those that may wait in one conversation. */
+  readonly agentRuns: number
+  readonly agentQueue: number
+  /** Events kept of one run, and what all conversations may take on disk. */
+  readonly runLogBytes: number
+  readonly allRunsBytes: number
+  /** A run whose model says nothing for so long has failed; a run may set its own in its environment. */
+  readonly modelSilenceMs: number
 }
 
 export interface User {
@@ -34,6 +42,9 @@ export interface Config {
   readonly state: string
   readonly workspace: string
   readonly secrets: string
+  /** What an image says of the harnesses in it, and where they stand beside those on PATH. */
+  readonly harnessManifest: string
+  readonly harnessPrograms: string
   readonly user: User
   readonly limits: Limits
 }
@@ -58,6 +69,8 @@ export function readConfig(variables: Variables = process.env): Config {
     state: folder('ATOLL_STATE', sidecarPaths.state),
     workspace: folder('ATOLL_WORKSPACE', sandboxUser.workspace),
     secrets: folder('ATOLL_SECRETS', sidecarPaths.secrets),
+    harnessManifest: folder('ATOLL_HARNESS_MANIFEST', '/etc/atoll/harnesses.json'),
+    harnessPrograms: folder('ATOLL_HARNESS_PROGRAMS', '/opt/atoll-harnesses/bin'),
     user: { uid: sandboxUser.uid, gid: sandboxUser.gid, name: sandboxUser.name, home },
     limits: {
       liveProcesses: number('ATOLL_LIVE_PROCESSES', 256),
@@ -72,6 +85,11 @@ export function readConfig(variables: Variables = process.env): Config {
       terminalIdleMs: number('ATOLL_TERMINAL_IDLE_MS', 30 * 60_000),
       scrollbackBytes: number('ATOLL_SCROLLBACK_BYTES', mebibyte),
       killGraceMs: 2000,
+      agentRuns: number('ATOLL_AGENT_RUNS', 8),
+      agentQueue: number('ATOLL_AGENT_QUEUE', 200),
+      runLogBytes: number('ATOLL_RUN_LOG_BYTES', 32 * mebibyte),
+      allRunsBytes: number('ATOLL_ALL_RUNS_BYTES', 512 * mebibyte),
+      modelSilenceMs: number('ATOLL_MODEL_SILENCE_MS', 18_000),
     },
   }
 }

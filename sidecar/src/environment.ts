@@ -60,7 +60,12 @@ export class Environment {
   }
 
   replace(given: SidecarEnvironment): void {
-    this.#given = { env: given.env, secrets: given.secrets }
+    this.#given = given
+  }
+
+  /** What the sandbox was given last. */
+  get given(): SidecarEnvironment {
+    return this.#given
   }
 
   /** The image's first, then ours, then what the sandbox was given, then what the request asks for. */

@@ -2,6 +2,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { type RunRequest, type SidecarEnvironment, type SidecarHealth, sidecarGeneration } from '@atoll/protocol/sidecar'
 import manifest from '../package.json' with { type: 'json' }
+import { Agents } from './agents/agents.ts'
+import { registry } from './agents/registry.ts'
+import { agentRoutes } from './agents/routes.ts'
 import { exec } from './commands/exec.ts'
 import { Launcher } from './commands/launcher.ts'
 import { createUnprotected } from './commands/oom-score.ts'
@@ -17,7 +20,18 @@ import type { Routes } from './router.ts'
 import { createServer, listen } from './server.ts'
 import { Terminals, terminalRoutes } from './terminals/terminals.ts'
 
-const features = ['exec', 'environment', 'processes', 'terminals', 'terminal-socket', 'files', 'file-watch', 'ports', 'port-connect']
+const features = [
+  'exec',
+  'environment',
+  'processes',
+  'terminals',
+  'terminal-socket',
+  'files',
+  'file-watch',
+  'ports',
+  'port-connect',
+  'agents',
+]
 const closeMs = 1000
 
 export interface Sidecar {
@@ -53,6 +67,7 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
   const launcher = new Launcher({ config, environment, unprotected, pipes, checkDirectory })
   const processes = new Processes(config, launcher)
   const terminals = new Terminals({ config, launcher, unprotected })
+  const agents = new Agents({ config, environment, launcher, files, registry, log })
   const terminal = terminalRoutes(terminals, config)
   const configure = configurer(environment, files)
   const health = (): SidecarHealth => ({
@@ -68,6 +83,7 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
     'GET /health': health,
     'PUT /environment': async (call) => {
       await configure(await call.json<SidecarEnvironment>())
+      agents.configured()
       return {}
     },
     'POST /exec': async (call) =>
@@ -75,6 +91,7 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
     ...processRoutes(processes, config),
     ...fileRoutes(files),
     ...terminal.routes,
+    ...agentRoutes(agents, config),
     'GET /ports': readPorts,
   }
   const upgrades = { ...terminal.upgrades, 'GET /ports/{port}/connect': connectPort }
@@ -82,8 +99,9 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
   await listen(server, config.socketPath, 0o600)
   const close = async (): Promise<void> => {
     server.close()
+    const runs = agents.close()
     for (const child of launcher.live) child.signal('SIGTERM')
-    const ended = [...launcher.live.map((child) => child.exit), ...terminals.list().map((one) => one.close(closeMs / 2))]
+    const ended = [runs, ...launcher.live.map((child) => child.exit), ...terminals.list().map((one) => one.close(closeMs / 2))]
     await Promise.race([Promise.all(ended), delay(closeMs)])
     for (const child of launcher.live) child.signal('SIGKILL')
   }

@@ -10,7 +10,9 @@ import type { Config } from '../config.ts'
 import { giveTo } from '../directories.ts'
 import type { Log } from '../log.ts'
 import type { Call, Handler, Routes } from '../router.ts'
+import type { ProcessMark } from './marked-processes.ts'
 import type { SecretFiles } from './secret-files.ts'
+import type { Snapshot } from './snapshot.ts'
 import { workerSocketName } from './worker-socket.ts'
 
 export interface FilesClientParts {
@@ -36,6 +38,12 @@ const some = (headers: http.IncomingHttpHeaders, names: readonly string[]): http
 
 const brokenOff = (cause: unknown): Failure =>
   new Failure('sandbox.unreachable', 'The file worker of the sandbox ended in the middle of this. Try again.', { cause, retryAfterMs: 100 })
+
+const missing = new Set<string>(['file.not_found', 'file.not_a_directory'])
+
+function notThere(thrown: unknown): undefined {
+  if (!(thrown instanceof Failure && missing.has(thrown.code))) throw thrown
+}
 
 export class FilesClient {
   readonly #parts: FilesClientParts
@@ -119,15 +127,15 @@ export class FilesClient {
   }
 
   /** Asks the worker for the sidecar itself. @throws Failure of the worker */
-  async #ask(method: string, target: string, body: object = {}): Promise<void> {
+  async #ask(method: string, target: string, body: object | string = {}): Promise<Buffer> {
     const outgoing = await this.#request({ method, path: target })
-    outgoing.end(method === 'GET' ? undefined : JSON.stringify(body))
+    outgoing.end(method === 'GET' ? undefined : typeof body === 'string' ? body : JSON.stringify(body))
     const [answer]: IncomingMessage[] = await once(outgoing, 'response').catch((cause: unknown) => {
       throw brokenOff(cause)
     })
-    const text = Buffer.concat((await answer?.toArray()) ?? []).toString()
-    if (answer?.statusCode === 200) return
-    const { code, error }: Partial<FailureBody> = JSON.parse(text)
+    const bytes = Buffer.concat((await answer?.toArray()) ?? [])
+    if (answer?.statusCode === 200) return bytes
+    const { code, error }: Partial<FailureBody> = JSON.parse(bytes.toString())
     throw new Failure(isFailureCode(code) ? code : 'internal', error ?? 'The file worker refused.')
   }
 
@@ -136,8 +144,36 @@ export class FilesClient {
     await this.#ask('GET', `/directory?${new URLSearchParams({ path: directory })}`)
   }
 
-  async makeDirectory(directory: string): Promise<void> {
-    await this.#ask('POST', `/directory?${new URLSearchParams({ path: directory })}`)
+  async makeDirectory(directory: string, mode = '755'): Promise<void> {
+    await this.#ask('POST', `/directory?${new URLSearchParams({ path: directory, mode })}`)
+  }
+
+  /** Writes a file that only the user may read, with the directories that it is in. */
+  async writePrivateFile(file: string, content: string): Promise<void> {
+    await this.#ask('PUT', `/files/content?${new URLSearchParams({ path: file, mode: '600' })}`, content)
+  }
+
+  /** Undefined when there is no such file. */
+  async readFile(file: string): Promise<Buffer | undefined> {
+    return this.#ask('GET', `/files/content?${new URLSearchParams({ path: file })}`).catch(notThere)
+  }
+
+  async isThere(file: string): Promise<boolean> {
+    return (await this.#ask('GET', `/files/stat?${new URLSearchParams({ path: file })}`).catch(notThere)) !== undefined
+  }
+
+  async removeDirectory(directory: string): Promise<void> {
+    await this.#ask('DELETE', `/files?${new URLSearchParams({ path: directory, recursive: 'true' })}`).catch(notThere)
+  }
+
+  async snapshot(directory: string): Promise<Snapshot> {
+    return JSON.parse((await this.#ask('GET', `/snapshot?${new URLSearchParams({ path: directory })}`)).toString())
+  }
+
+  /** Kills what is left of a run, and answers how many processes that were. */
+  async killMarked(mark: ProcessMark): Promise<number> {
+    const { found }: { found: number } = JSON.parse((await this.#ask('POST', '/marked-processes', mark)).toString())
+    return found
   }
 
   async writeSecrets(files: SecretFiles): Promise<void> {

@@ -8,8 +8,10 @@ import type { Call, Handler, Routes } from '../router.ts'
 import { createServer, listen } from '../server.ts'
 import { describeEntry, list, type Move, makeDirectory, move, remove } from './entries.ts'
 import { fileFailure } from './file-failure.ts'
+import { killMarked, type ProcessMark } from './marked-processes.ts'
 import { Paths } from './paths.ts'
 import { type SecretFiles, writeSecretFiles } from './secret-files.ts'
+import { takeSnapshot } from './snapshot.ts'
 import { download, upload } from './transfer.ts'
 import { sendChanges } from './watch-stream.ts'
 import { workerSocketName } from './worker-socket.ts'
@@ -50,9 +52,11 @@ function workerRoutes(config: Config, paths: Paths): Routes {
     // These are the sidecar's own questions; the operator cannot ask them.
     'GET /directory': (call) => checkDirectory(pathOf(call)),
     'POST /directory': async (call) => {
-      await mkdir(pathOf(call), { recursive: true })
+      await mkdir(pathOf(call), { recursive: true, mode: Number.parseInt(call.query.get('mode') ?? '755', 8) })
       return {}
     },
+    'GET /snapshot': (call) => takeSnapshot(pathOf(call)),
+    'POST /marked-processes': async (call) => ({ found: killMarked(await call.json<ProcessMark>()) }),
     'PUT /secrets': async (call) => {
       await writeSecretFiles(config.secrets, await call.json<SecretFiles>())
       return {}

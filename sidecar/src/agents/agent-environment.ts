@@ -1,0 +1,40 @@
+// The environment of a harness: what a command of the user would find, and the credentials that it may have.
+import { existsSync } from 'node:fs'
+import type { Config } from '../config.ts'
+import type { Environment } from '../environment.ts'
+
+type Variables = Readonly<Record<string, string>>
+
+export interface AgentEnvironment {
+  readonly variables: Readonly<Record<string, string>>
+  /** Values that must not be told. */
+  readonly secrets: readonly string[]
+}
+
+export interface AgentEnvironmentParts {
+  readonly config: Config
+  readonly environment: Environment
+}
+
+const tellsWhere = (name: string): boolean => /_(BASE_)?URL$/.test(name)
+
+const some = (from: Variables, names: readonly string[]): Record<string, string> =>
+  Object.fromEntries(names.flatMap((name) => (from[name] ? [[name, from[name]]] : [])))
+
+/**
+ * A user who brings one of the harness's variables brings all of them: the operator's key must not go to an address of the user's,
+ * nor the user's key to the operator's.
+ */
+export function agentEnvironment(
+  { config, environment }: AgentEnvironmentParts,
+  { cwd, names, requested = {} }: { readonly cwd: string; readonly names: readonly string[]; readonly requested?: Variables },
+): AgentEnvironment {
+  const { secrets, agents = {} } = environment.given
+  const variables = environment.of(cwd, requested)
+  const own = some(variables, names)
+  const lent = Object.keys(own).length > 0 ? {} : some(agents, names)
+  Object.assign(variables, lent)
+  if (existsSync(config.harnessPrograms)) variables.PATH = `${variables.PATH}:${config.harnessPrograms}`
+  const credentials = Object.entries({ ...own, ...lent }).flatMap(([name, value]) => (tellsWhere(name) ? [] : [value]))
+  return { variables, secrets: [...credentials, ...Object.values(secrets)] }
+}
