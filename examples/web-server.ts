@@ -4,8 +4,8 @@ import { Atoll } from '@atoll/sdk'
 const port = 8000
 const server = `
 const http = require('node:http')
-http.createServer((request, response) => response.end('hello from ' + request.url + '\\n')).listen(${port}, '127.0.0.1')
-console.log('listening')
+const server = http.createServer((request, response) => response.end('hello from ' + request.url + '\\n'))
+server.listen(${port}, '127.0.0.1', () => console.log('listening'))
 `
 
 const atoll = new Atoll()
