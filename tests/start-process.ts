@@ -100,7 +100,7 @@ export class Home {
     const { env = {}, script = path.join(root, 'scripts/start.mjs'), wrap = [], isOnTerminal = false } = options
     const line = [...wrap, machineNode, script, '--port', String(this.port), ...args]
     const [program = '', ...rest] = isOnTerminal
-      ? ['script', '--quiet', '--return', '--command', `exec ${line.join(' ')}`, '/dev/null']
+      ? ['script', '--quiet', '--return', '--command', `exec ${line.map(quoted).join(' ')}`, '/dev/null']
       : line
     const child = spawn(program, rest, { cwd: this.folder, env: { ...this.env, ...env }, stdio: 'pipe' })
     const started = new Start(child)
@@ -141,6 +141,8 @@ export class Home {
     await rm(this.folder, { recursive: true, force: true })
   }
 }
+
+const quoted = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`
 
 function textOf(file: string): string {
   try {

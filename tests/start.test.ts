@@ -137,6 +137,23 @@ The packages from npm are not installed. Type:
     assert.ok(!existsSync(path.join(copy, 'node_modules')) && !existsSync(path.join(home.folder, 'state')))
   })
 
+  for (const [key, name] of [
+    ['n\r', 'no'],
+    ['\x03', 'Ctrl-C'],
+    ['\x04', 'Ctrl-D'],
+  ] as const) {
+    test(`on a terminal it asks before it installs, and ${name} leaves all as it is`, async () => {
+      await using home = await Home.make()
+      const wrap = withoutBubblewrap(path.join(home.folder, 'hidden'))
+      const start = home.start(['--once', '--runtime', 'namespace'], { wrap, isOnTerminal: true })
+      await start.shows(/needs the packages bubblewrap\. Install them with apt-get\? \[Y\/n\] /)
+      start.child.stdin?.write(key)
+      assert.equal(await start.ended, 1)
+      assert.match(start.stdout, /Missing packages: bubblewrap\. Type:\s+apt-get update\s+apt-get install/)
+      assert.ok(!existsSync(path.join(home.folder, 'state')))
+    })
+  }
+
   test('who is not root is told so before anything is installed', async () => {
     await using home = await Home.make()
     const start = home.start(['--once'], { wrap: ['setpriv', '--reuid', '65534', '--clear-groups'] })
