@@ -159,10 +159,11 @@ export class Lifecycle {
     await this.#phase(sandbox, 'failed', failure.message)
   }
 
-  /** Ends every process and keeps the disk. Safe to repeat. */
+  /** Ends every process and keeps the disk. Safe to repeat. An idle sandbox that was used since it was looked at goes on running. */
   async stop(sandbox: SandboxRecord, reason: 'asked' | 'idle' = 'asked'): Promise<SandboxRecord> {
     return this.#exclusive(sandbox.id, async (current) => {
       if (current.state === 'stopped') return current
+      if (reason === 'idle' && (current.version !== sandbox.version || current.lastActivityAt !== sandbox.lastActivityAt)) return current
       this.#assertState(current, ['running'])
       this.#parts.guests.close(current.id)
       await this.runtime(current.runtime).stop(current.id)
@@ -223,10 +224,14 @@ export class Lifecycle {
     })
   }
 
-  /** What the engine shows is written down: the sandbox was found stopped, or is not there any more. */
-  async observed(sandbox: SandboxRecord, seen: 'stopped' | 'gone'): Promise<void> {
+  /**
+   * What the engine shows is written down: the sandbox was found stopped, or is not there any more. One that runs and should not is stopped:
+   * the operator did not live to finish its stop, or to write down its resume. Whoever changed the sandbox meanwhile is right.
+   */
+  async observed(sandbox: SandboxRecord, seen: 'running' | 'stopped' | 'gone'): Promise<void> {
     await this.#exclusive(sandbox.id, async (current) => {
       if (current.version !== sandbox.version) return
+      if (seen === 'running') return this.runtime(current.runtime).stop(current.id)
       this.#parts.guests.close(current.id)
       if (seen === 'gone')
         return void (await this.#end(current, { reason: 'node_lost', message: 'The runtime does not have it any more.' }))

@@ -18,7 +18,10 @@ export interface ReaperParts {
 /** One round. Resolves with how many were stopped and removed. */
 export async function reap(parts: ReaperParts): Promise<{ idle: number; lifetime: number }> {
   const done = { idle: 0, lifetime: 0 }
-  for (const sandbox of await parts.store.list({ states: ['running', 'stopped'] })) {
+  for (const { id } of await parts.store.list({ states: ['running', 'stopped'] })) {
+    // A round takes as long as its stops and removals do: each sandbox is judged by what it is when its turn comes.
+    const sandbox = await parts.store.get(id)
+    if (sandbox?.state !== 'running' && sandbox?.state !== 'stopped') continue
     try {
       if (parts.now() - sandbox.createdAt > sandbox.maxLifetimeSeconds * 1000) {
         await parts.lifecycle.remove(sandbox, { reason: 'lifetime' })

@@ -45,9 +45,7 @@ async function one(parts: ReconcileParts, record: SandboxRecord, observed: Obser
   if (record.state === 'creating') return lifecycle.abandonInterrupted(record)
   if (record.state === 'deleting') return lifecycle.remove(record)
   if (!observed) return lifecycle.observed(record, 'gone')
-  if (record.state === 'running' && observed.state === 'stopped') return lifecycle.observed(record, 'stopped')
-  // A stop that the operator did not live to finish, or a resume that it did not live to write down.
-  if (record.state === 'stopped' && observed.state === 'running') await lifecycle.runtime(record.runtime).stop(record.id)
+  if (record.state !== observed.state) return lifecycle.observed(record, observed.state)
 }
 
 /** What carries this operator's mark and has no live record is a leftover. */
