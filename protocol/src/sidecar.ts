@@ -59,10 +59,10 @@ export const sidecarPaths = {
   socketName: 'sidecar.sock',
   /** The sidecar's own disk (process and terminal logs), only for the sidecar. */
   state: '/var/lib/atoll',
-  /** Harnesses in an image, as the image claims them and as a probe of it has found them. */
+  /** What an image says of its harnesses, each of which was run when it was built. */
   harnessManifest: '/etc/atoll/harnesses.json',
-  /** Harnesses that the operator lends to sandboxes without an image, read-only: `bin` and `harnesses.json`. */
-  sharedHarnesses: '/opt/atoll-harnesses',
+  /** Harnesses with their programs in `bin` and their names in `claims.json`: in an image, or lent by the operator, read-only. */
+  harnesses: '/opt/harnesses',
   /** What of the state outlives a stop of the sandbox: conversations with agents. */
   lastingState: 'agents',
   /** A memory file system for the user's secrets, one file each. */

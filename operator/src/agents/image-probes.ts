@@ -39,9 +39,10 @@ export interface ImageProbeStore {
   remove(probe: Pick<ImageProbe, 'runtime' | 'image'>): Promise<void>
 }
 
-/** What `blueprint-verify-harnesses --json` prints. */
+/** What `blueprint-verify-harnesses --json` prints: how each claim fared, and what is known of those that work. */
 const Report = z.object({
-  harnesses: z.array(ProbedHarness.extend({ ok: z.boolean(), error: z.string().optional() })),
+  harnesses: z.array(z.object({ id: z.string(), problem: z.string() })),
+  manifest: z.object({ harnesses: z.array(ProbedHarness) }),
 })
 
 /** Owner of the sandboxes that images are tried in. */
@@ -139,12 +140,11 @@ export class ImageProbes {
     const { sandbox, settled } = await lifecycle.create(probeOwner, spec)
     try {
       const report = await this.#verify(await settled)
-      const failed = report.harnesses.filter(({ ok }) => !ok)
       const probe = {
         ...place,
         probedAt: now(),
-        harnesses: report.harnesses.filter(({ ok }) => ok).map((harness) => ProbedHarness.parse(harness)),
-        problems: failed.map(({ id, error }) => `${id}: ${error ?? 'it did not pass'}`),
+        harnesses: report.manifest.harnesses,
+        problems: report.harnesses.filter(({ problem }) => problem !== '').map(({ id, problem }) => `${id}: ${problem}`),
       }
       log.info({ runtime, image, works: probe.harnesses.map(({ id }) => id), problems: probe.problems }, 'image probed for harnesses')
       return probe
@@ -155,7 +155,7 @@ export class ImageProbes {
 
   async #verify(sandbox: Awaited<Awaited<ReturnType<Lifecycle['create']>>['settled']>): Promise<z.infer<typeof Report>> {
     const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(verifyDeadlineMs)])
-    const env = { PATH: `${sidecarPaths.sharedHarnesses}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin` }
+    const env = { PATH: `${sidecarPaths.harnesses}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin` }
     const body = { argv: verify, env, timeout_ms: verifyDeadlineMs }
     const answer = await this.#parts.guests.of(sandbox).call<{ stdout: string; stderr: string; exit_code: number }>({
       method: 'POST',

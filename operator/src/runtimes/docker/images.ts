@@ -30,8 +30,8 @@ export interface ImagesOptions {
   readonly pullImages: boolean
 }
 
-/** With the names of the harnesses in the image. */
-const harnessLabel = 'org.tangle.sidecar.harnesses'
+/** With the names of the harnesses in the image; the second one is the reference's. */
+const harnessLabels = ['atoll.harnesses', 'org.tangle.sidecar.harnesses'] as const
 
 /** Where every sandbox has something of its own, whatever the image says. */
 const ownPlaces = new Set<string>([
@@ -100,7 +100,7 @@ export class Images {
   /** What an image is, when it is on this machine. @throws Failure `runtime.unavailable`, `image.not_found` for what is no name */
   async claim(text: string): Promise<ImageClaim | undefined> {
     const found = await this.#inspect(parseReference(text.trim() || this.#options.defaultImage))
-    return found && { id: found.Id, claimsHarnesses: Boolean(found.Config?.Labels?.[harnessLabel]?.trim()) }
+    return found && { id: found.Id, claimsHarnesses: harnessLabels.some((label) => found.Config?.Labels?.[label]?.trim()) }
   }
 
   /** The host file with the variables that the image sets for its processes. It never changes, and images may share it. */

@@ -1,11 +1,11 @@
 // Sandboxes from bubblewrap: namespaces, a system call filter and control groups, with no engine. Needs root and one package.
 import { createHash } from 'node:crypto'
-import { existsSync, writeFileSync } from 'node:fs'
-import { chown, mkdir, readFile, rm } from 'node:fs/promises'
+import { existsSync, statSync, writeFileSync } from 'node:fs'
+import { chown, mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '@atoll/protocol'
-import { sandboxUser } from '@atoll/protocol/sidecar'
+import { sandboxUser, sidecarPaths } from '@atoll/protocol/sidecar'
 import type { Logger } from 'pino'
 import type { Cgroups } from '../../host/cgroup.ts'
 import { clearSidecarState } from '../../host/sidecar-state.ts'
@@ -38,6 +38,8 @@ const stopGraceMs = 2000
 const socketDeadlineMs = 30_000
 const socketPollMs = 3
 const oomScore = '-500'
+/** Names the harnesses of a folder, and is written when they are there. */
+const claimsName = 'claims.json'
 
 class NamespaceRuntime implements Runtime {
   readonly name = 'namespace'
@@ -149,19 +151,17 @@ class NamespaceRuntime implements Runtime {
 
   #harnesses(): string | undefined {
     const directory = join(this.#options.stateDir, 'harnesses')
-    return existsSync(join(directory, 'harnesses.json')) ? directory : undefined
+    return existsSync(join(directory, claimsName)) ? directory : undefined
   }
 
-  /** The host's programs are no image: only the harnesses that are lent to its sandboxes can change. */
   async imageClaim(image: string): Promise<ImageClaim | undefined> {
     const machine = await this.#usable()
     const rootfs = imageDirectory(image, machine.rootfsDir)
-    const manifest = join(this.#harnesses() ?? join(rootfs ?? '/nonexistent', 'etc/atoll'), 'harnesses.json')
-    const text = await readFile(manifest, 'utf8').catch(() => undefined)
-    const id = createHash('sha256')
-      .update(`${rootfs ?? 'host'}\n${text ?? ''}`)
-      .digest('hex')
-    return { id: `${image || 'host'}@sha256:${id}`, claimsHarnesses: text !== undefined }
+    const directory = this.#harnesses() ?? (rootfs && join(rootfs, sidecarPaths.harnesses))
+    const claims = directory && statSync(join(directory, claimsName), { throwIfNoEntry: false })
+    // The file is written anew by each installation, also by one of the same harnesses in another version.
+    const id = createHash('sha256').update(`${rootfs ?? 'host'}\n${claims ? claims.mtimeMs : ''}`)
+    return { id: `sha256:${id.digest('hex')}`, claimsHarnesses: claims !== undefined }
   }
 
   /** Makes the kernel prefer any other process of the sandbox when memory runs out. */

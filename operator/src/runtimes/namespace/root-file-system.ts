@@ -191,7 +191,7 @@ export const sandboxArgs = (root: readonly string[], places: SandboxPlaces): str
   ...['--proc', '/proc', '--dev', '/dev', '--perms', '1777', '--size', String(64 * 1024 * 1024), '--tmpfs', '/dev/shm'],
   ...['--bind', join(places.disk, 'home'), sandboxUser.home, '--bind', join(places.disk, 'tmp'), '/tmp'],
   ...['--ro-bind', places.program, sidecarPaths.program, '--bind', places.sidecar, sidecarPaths.state],
-  ...(places.harnesses === undefined ? [] : ['--ro-bind', places.harnesses, sidecarPaths.sharedHarnesses]),
+  ...(places.harnesses === undefined ? [] : ['--ro-bind', places.harnesses, sidecarPaths.harnesses]),
   ...['--bind', places.channel, sidecarPaths.channel],
   ...['--perms', '1777', '--size', String(8 * 1024 * 1024), '--tmpfs', sidecarPaths.secrets],
   ...['--symlink', '../tmp', '/var/tmp', '--symlink', '../run', '/var/run'],
