@@ -1,5 +1,5 @@
 // The sidecar's HTTP server on the guest channel.
-import { chmodSync, rmSync } from 'node:fs'
+import { chmodSync, renameSync, rmSync } from 'node:fs'
 import http, { type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { Failure } from '@atoll/protocol'
@@ -145,14 +145,21 @@ export function createServer({ routes, upgrades, log }: Serving): http.Server {
   return server
 }
 
-/** Listens on the socket; one that an earlier sidecar left behind is replaced. */
+/**
+ * Listens on the socket; one that an earlier sidecar left behind is replaced. It gets its name when it takes connections already: between
+ * the making of a socket and that, whoever has seen its name is refused.
+ */
 export function listen(server: http.Server, socketPath: string, mode: number): Promise<void> {
-  rmSync(socketPath, { force: true })
+  const draft = `${socketPath}~`
+  for (const left of [draft, socketPath]) rmSync(left, { force: true })
   return new Promise((resolve, reject) => {
     server.once('error', reject)
-    server.listen(socketPath, () => {
+    server.listen(draft, () => {
       server.off('error', reject)
-      chmodSync(socketPath, mode)
+      chmodSync(draft, mode)
+      renameSync(draft, socketPath)
+      // Node would remove it by the name that it had.
+      process.once('exit', () => rmSync(socketPath, { force: true }))
       resolve()
     })
   })

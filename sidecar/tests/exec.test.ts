@@ -201,6 +201,16 @@ test('what the sidecar starts is not protected from the out-of-memory killer as 
   assert.equal(readFileSync(`/proc/${guarded.process.pid}/oom_score_adj`, 'utf8'), '-500\n')
 })
 
+test('a sidecar that ends leaves no socket behind', async () => {
+  await using ending = await startSidecarProcess()
+  const channel = path.dirname(ending.socketPath)
+  assert.deepEqual(readdirSync(channel), ['sidecar.sock'])
+  const ended = once(ending.process, 'exit')
+  ending.process.kill('SIGTERM')
+  await ended
+  assert.deepEqual(readdirSync(channel), [])
+})
+
 test('a sidecar that ends takes its processes along', async () => {
   const marker = 'sleep 95.1357'
   const ending = await startSidecarProcess()
