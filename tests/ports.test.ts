@@ -133,6 +133,24 @@ for (const { name: runtime, skip } of testRuntimes) {
       refused.resume()
     })
 
+    test("a program gets its own caller's credentials, and never one of the operator", async () => {
+      const seen = async (headers: Record<string, string>) =>
+        (await operator.call('GET', `${at}/`, { key: undefined, headers })).body.headers
+      const key = operator.adminKey
+      const own = await seen({ 'x-api-key': key, authorization: 'Basic dXNlcjpwYXNz' })
+      assert.deepEqual([own.authorization, own['x-api-key']], ['Basic dXNlcjpwYXNz', undefined])
+      const both = await seen({ 'x-api-key': key, authorization: `Bearer ${key}` })
+      assert.deepEqual([both.authorization, both['x-api-key']], [undefined, undefined])
+    })
+
+    test('a body of unknown length arrives as one, whatever the method', async () => {
+      for (const method of ['DELETE', 'OPTIONS', 'POST']) {
+        const body = new Blob(['GET /second HTTP/1.1\r\nhost: x\r\n\r\n']).stream()
+        const { status, text } = await operator.call(method, `${at}/echo`, { body })
+        assert.deepEqual([status, text], [200, 'GET /second HTTP/1.1\r\nhost: x\r\n\r\n'], method)
+      }
+    })
+
     test('a port that is closed, not exposed, or misspelt is refused', async () => {
       const closed = await operator.call('GET', `/api/sandboxes/${sandbox}/port/4000/`)
       assert.deepEqual([closed.status, closed.body.code], [502, 'port.closed'])
@@ -150,9 +168,13 @@ for (const { name: runtime, skip } of testRuntimes) {
     })
 
     /** A request by name, as a browser makes it: `*.localhost` is this machine. */
-    const browse = (url: URL, cookie?: string): Promise<{ status: number | undefined; headers: http.IncomingHttpHeaders; text: string }> =>
+    const browse = (
+      url: URL,
+      cookie?: string,
+      more: Record<string, string> = {},
+    ): Promise<{ status: number | undefined; headers: http.IncomingHttpHeaders; text: string }> =>
       new Promise((resolve, reject) => {
-        const headers = { host: url.host, ...(cookie && { cookie }) }
+        const headers = { host: url.host, ...(cookie && { cookie }), ...more }
         const request = http.get({ host: '127.0.0.1', port: url.port, path: `${url.pathname}${url.search}`, headers }, (response) => {
           let text = ''
           response.on('data', (chunk) => {
@@ -183,6 +205,21 @@ for (const { name: runtime, skip } of testRuntimes) {
       assert.equal((await browse(new URL('/', url))).status, 401)
       const api = await operator.call('GET', '/api/sandboxes', { key: undefined, headers: { cookie: pair } })
       assert.equal(api.status, 401)
+    })
+
+    test('an opened link serves its own pages, and shows the operator to nobody', async () => {
+      const { body } = await operator.call('POST', `/api/sandboxes/${sandbox}/ports/3000/preview`, { body: {} })
+      const url = new URL('/', body.url)
+      const cookie = `atoll_preview=${body.token}`
+      const status = async (more: Record<string, string>, cookies = cookie) => (await browse(url, cookies, more)).status
+      assert.equal(await status({ origin: url.origin, 'sec-fetch-site': 'same-origin' }), 203)
+      assert.equal(await status({ 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate' }), 203, 'a link to it')
+      assert.equal(await status({ origin: url.origin.replace('3000--', '4000--') }), 403, 'another port')
+      assert.equal(await status({ origin: 'null' }), 403, 'a page without an origin')
+      assert.equal(await status({ 'sec-fetch-site': 'same-site', 'sec-fetch-mode': 'no-cors' }), 403, 'a script of another sandbox')
+      assert.equal(await status({}, `atoll_preview=x; ${cookie}`), 203, 'a cookie that somebody else has set before it')
+      const shown = JSON.parse((await browse(url, cookie, { authorization: `Bearer ${operator.adminKey}` })).text)
+      assert.equal(shown.headers.authorization, undefined)
     })
 
     test("the same link works under the operator's path, in a page that may not act as the operator", async () => {

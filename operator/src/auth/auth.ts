@@ -118,4 +118,13 @@ export class Auth {
   }
 }
 
+/**
+ * Whether a request shows a credential of this operator, right or wrong. Any other `Authorization` or `X-API-Key` is meant for a program
+ * behind a port.
+ */
+export const isOurs = {
+  authorization: (header: string | undefined): boolean => /^\s*bearer\s+((atoll|e2b)_|v4\.local\.)/i.test(header ?? ''),
+  apiKey: (header: string | string[] | undefined): boolean => [header ?? []].flat().some(isKeyLike),
+} as const
+
 const keyCaller = ({ id, owner, scope, expiresAt }: ApiKeyRecord): Caller => ({ owner, scope, via: 'key', id, expiresAt })

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { Failure, terminalRoutes } from '@atoll/protocol'
 import type { Logger } from 'pino'
-import type { Auth } from '../auth/auth.ts'
+import { type Auth, isOurs } from '../auth/auth.ts'
 import { authorize } from '../auth/caller.ts'
 import type { Activity } from '../sandboxes/activity.ts'
 import type { Guests } from '../sandboxes/guests.ts'
@@ -32,16 +32,30 @@ export interface DoorParts {
 
 type Entry = {
   readonly sandbox: SandboxRecord
-  readonly byHeader: boolean
   readonly token?: { readonly value: string; readonly expiresAt: number }
 }
 
-const cookieOf = (header: string | undefined): string | undefined =>
-  header
-    ?.split(';')
+/** Every one of that name: a page below the same domain can set one that comes first. */
+const cookiesOf = (header: string | undefined): string[] =>
+  (header ?? '')
+    .split(';')
     .map((pair) => pair.trim())
-    .find((pair) => pair.startsWith(`${previewCookie}=`))
-    ?.slice(previewCookie.length + 1)
+    .filter((pair) => pair.startsWith(`${previewCookie}=`))
+    .map((pair) => pair.slice(previewCookie.length + 1))
+
+/**
+ * A browser sends a cookie whoever made the request. The pages of all sandboxes may be of one site, so that SameSite does not tell them
+ * apart: only the port's own pages, and links to it, may use what the cookie opens. Pages under the operator's own path have no origin.
+ */
+function assertOwnPage({ headers }: IncomingMessage, via: ProxyAddress['via']): void {
+  const { origin, host = '', 'sec-fetch-site': site, 'sec-fetch-mode': mode } = headers
+  const isOwn = origin === undefined || (via === 'path' && origin === 'null') || nameOf(origin.replace(/^https?:\/\//, '')) === nameOf(host)
+  const isForeign = (site === 'same-site' || site === 'cross-site') && mode !== 'navigate'
+  if (isOwn && (!isForeign || via === 'path')) return
+  throw new Failure('request.host_refused', 'Pages of another origin may not use a preview link that was opened in this browser.')
+}
+
+const nameOf = (host: string): string => host.replace(/:\d+$/, '').toLowerCase()
 
 /** The target without the preview token, and the token. */
 function takeToken(target: string): { target: string; token: string | undefined } {
@@ -101,25 +115,26 @@ export class Doors {
       requestId,
       clientAddress: this.#parts.limits.clientOf(incoming),
       isSecure: incoming.headers['x-forwarded-proto'] === 'https',
-      byHeader: entry.byHeader,
     }
   }
 
   /** Who may use the port: the holder of a preview token, or the owner with a credential. */
   async #enter(address: ProxyAddress, token: string | undefined, incoming: IncomingMessage): Promise<Entry> {
     const { auth, lifecycle, limits, previews } = this.#parts
-    const hasHeader = incoming.headers.authorization !== undefined || incoming.headers['x-api-key'] !== undefined
-    const preview = token ?? cookieOf(incoming.headers.cookie)
-    if (preview !== undefined && address.sandboxId !== undefined && (token !== undefined || !hasHeader || address.via === 'host')) {
+    const { authorization, cookie, 'x-api-key': apiKey } = incoming.headers
+    const hasCredential = isOurs.authorization(authorization) || isOurs.apiKey(apiKey)
+    const shown = token === undefined ? cookiesOf(cookie) : [token]
+    if (shown.length > 0 && address.sandboxId !== undefined && (token !== undefined || !hasCredential || address.via === 'host')) {
       limits.countProxied(incoming, undefined)
-      const { expiresAt } = previews.verify(preview, address.sandboxId, address.port)
+      if (token === undefined) assertOwnPage(incoming, address.via)
+      const { expiresAt } = previews.verify(shown, address.sandboxId, address.port)
       const sandbox = await lifecycle.get(undefined, address.sandboxId)
-      return { sandbox, byHeader: false, ...(token !== undefined && { token: { value: token, expiresAt } }) }
+      return { sandbox, ...(token !== undefined && { token: { value: token, expiresAt } }) }
     }
     const caller = await auth.identify(incoming.headers)
     limits.countProxied(incoming, caller)
     authorize(caller, 'write')
-    return { sandbox: await findSandbox(this.#parts, caller, address.sandboxId), byHeader: true }
+    return { sandbox: await findSandbox(this.#parts, caller, address.sandboxId) }
   }
 
   async #terminal(incoming: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {

@@ -3,6 +3,7 @@ import http, { type IncomingHttpHeaders, type IncomingMessage, type OutgoingHttp
 import type { Duplex } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Failure } from '@atoll/protocol'
+import { isOurs } from '../auth/auth.ts'
 import type { Activity } from '../sandboxes/activity.ts'
 import type { Guests } from '../sandboxes/guests.ts'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
@@ -20,17 +21,7 @@ const hopByHop = [
   'proxy-authenticate',
   'proxy-connection',
 ]
-const replaced = [
-  'host',
-  'x-forwarded-for',
-  'x-forwarded-proto',
-  'x-forwarded-host',
-  'x-real-ip',
-  'forwarded',
-  'x-request-id',
-  'x-api-key',
-  'expect',
-]
+const replaced = ['host', 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host', 'x-real-ip', 'forwarded', 'x-request-id', 'expect']
 
 export interface ProxyParts {
   readonly guests: Guests
@@ -45,8 +36,6 @@ export interface ProxyCall {
   readonly requestId: string
   readonly clientAddress: string
   readonly isSecure: boolean
-  /** The credential was the operator's own header, which the program must not see. */
-  readonly byHeader: boolean
 }
 
 /** Headers but for those of the connection itself, also the ones that `Connection` names. */
@@ -61,11 +50,14 @@ function withoutPreviewCookie(cookie: string | undefined): string | undefined {
   return kept.length > 0 ? kept.join(';').trim() : undefined
 }
 
-function requestHeaders(
-  incoming: IncomingMessage,
-  { address, requestId, clientAddress, isSecure, byHeader }: ProxyCall,
-): OutgoingHttpHeaders {
-  const headers = endToEnd(incoming.headers, byHeader ? [...replaced, 'authorization'] : replaced)
+/** Credentials of the operator, which no program may see, whatever it was that opened the port. */
+const credentialsIn = ({ authorization, 'x-api-key': apiKey }: IncomingHttpHeaders): string[] => [
+  ...(isOurs.authorization(authorization) ? ['authorization'] : []),
+  ...(isOurs.apiKey(apiKey) ? ['x-api-key'] : []),
+]
+
+function requestHeaders(incoming: IncomingMessage, { address, requestId, clientAddress, isSecure }: ProxyCall): OutgoingHttpHeaders {
+  const headers = endToEnd(incoming.headers, [...replaced, ...credentialsIn(incoming.headers)])
   const cookie = withoutPreviewCookie(incoming.headers.cookie)
   if (cookie === undefined) delete headers['cookie']
   else headers['cookie'] = cookie
@@ -127,7 +119,8 @@ export class PortProxy {
         createConnection: () => socket,
         method: incoming.method,
         path: call.address.target,
-        headers: requestHeaders(incoming, call),
+        // Node frames a body of unknown length by itself for some methods only.
+        headers: { ...requestHeaders(incoming, call), ...(incoming.headers['transfer-encoding'] && { 'transfer-encoding': 'chunked' }) },
         setHost: false,
       })
       const timer = setTimeout(() => {

@@ -13,21 +13,27 @@ test('a link opens its port of its sandbox until it expires', () => {
   const previews = new Previews({ key: randomBytes(32), now: () => now, address: () => 'http://x/' })
   const { token, expires_at } = previews.link(sandbox, 3000, 60)
   assert.equal(expires_at, 1060)
-  assert.deepEqual(previews.verify(token, 'sandbox-1', 3000), { expiresAt: 1060 })
+  assert.deepEqual(previews.verify([token], 'sandbox-1', 3000), { expiresAt: 1060 })
   now += 60_000
-  assert.throws(() => previews.verify(token, 'sandbox-1', 3000), { code: 'port.token_invalid', status: 401 })
+  assert.throws(() => previews.verify([token], 'sandbox-1', 3000), { code: 'port.token_invalid', status: 401 })
 })
 
 test('a link is good for no other port, sandbox, operator or expiry', () => {
   const previews = open()
   const { token } = previews.link(sandbox, 3000, 60)
-  assert.throws(() => previews.verify(token, 'sandbox-1', 4000), { code: 'port.token_invalid' })
-  assert.throws(() => previews.verify(token, 'sandbox-2', 3000), { code: 'port.token_invalid' })
-  assert.throws(() => open().verify(token, 'sandbox-1', 3000), { code: 'port.token_invalid' })
-  assert.throws(() => previews.verify(token.replace(/^\d+/, '999999999'), 'sandbox-1', 3000), { code: 'port.token_invalid' })
+  assert.throws(() => previews.verify([token], 'sandbox-1', 4000), { code: 'port.token_invalid' })
+  assert.throws(() => previews.verify([token], 'sandbox-2', 3000), { code: 'port.token_invalid' })
+  assert.throws(() => open().verify([token], 'sandbox-1', 3000), { code: 'port.token_invalid' })
+  assert.throws(() => previews.verify([token.replace(/^\d+/, '999999999')], 'sandbox-1', 3000), { code: 'port.token_invalid' })
   for (const forged of ['', '.', 'x.y', `${token}x`, `${token.slice(0, -1)}`]) {
-    assert.throws(() => previews.verify(forged, 'sandbox-1', 3000), { code: 'port.token_invalid' })
+    assert.throws(() => previews.verify([forged], 'sandbox-1', 3000), { code: 'port.token_invalid' })
   }
+})
+
+test('a wrong token beside the right one does no harm', () => {
+  const previews = open()
+  const { token } = previews.link(sandbox, 3000, 60)
+  assert.deepEqual(previews.verify(['x', token], 'sandbox-1', 3000), { expiresAt: 1060 })
 })
 
 test('only a port that was asked for gets a link', () => {

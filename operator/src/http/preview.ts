@@ -35,15 +35,22 @@ export class Previews {
     return { url: `${this.#address(sandbox.id, port)}?${previewParameter}=${token}`, token, expires_at: expiresAt }
   }
 
-  /** @throws Failure `port.token_invalid` */
-  verify(token: string, sandboxId: string, port: number): { expiresAt: number } {
+  /** What the first valid one of several tokens allows. @throws Failure `port.token_invalid` when none is */
+  verify(tokens: readonly string[], sandboxId: string, port: number): { expiresAt: number } {
+    for (const token of tokens) {
+      const expiresAt = this.#expiryOf(token, sandboxId, port)
+      if (expiresAt !== undefined) return { expiresAt }
+    }
+    throw invalid()
+  }
+
+  #expiryOf(token: string, sandboxId: string, port: number): number | undefined {
     const [, seconds, signature] = /^(\d{1,12})\.([\w-]{43})$/.exec(token) ?? []
-    if (seconds === undefined || signature === undefined) throw invalid()
+    if (seconds === undefined || signature === undefined) return undefined
     const expiresAt = Number(seconds)
     const right = this.#sign({ sandboxId, port, expiresAt })
-    if (!timingSafeEqual(Buffer.from(signature), Buffer.from(right))) throw invalid()
-    if (expiresAt * 1000 <= this.#now()) throw invalid()
-    return { expiresAt }
+    const isRight = timingSafeEqual(Buffer.from(signature), Buffer.from(right))
+    return isRight && expiresAt * 1000 > this.#now() ? expiresAt : undefined
   }
 
   #sign({ sandboxId, port, expiresAt }: Grant): string {
