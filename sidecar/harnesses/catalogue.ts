@@ -1,9 +1,8 @@
 // The harnesses that an image can have: what is known of each, and how one turn of it is run without a person.
 
-/** Where a headless turn runs and which model it talks to. */
-export interface TurnPlace {
+/** What a headless turn shall do, and which model it talks to. */
+export interface TurnRequest {
   readonly modelUrl: string
-  readonly home: string
   readonly prompt: string
 }
 
@@ -28,7 +27,7 @@ export interface Harness {
   readonly credentialEnv: readonly string[]
   /** What its extensions are read from; each was seen to work with the pinned version. */
   readonly extensions: { readonly mcp: boolean; readonly skills: boolean; readonly subagents: boolean }
-  readonly turn: (place: TurnPlace) => Turn
+  readonly turn: (place: TurnRequest) => Turn
 }
 
 const everyExtension = { mcp: true, skills: true, subagents: true }
@@ -119,15 +118,13 @@ const opencode: Harness = {
   credentialLocations: ['.config/opencode/', '.local/share/opencode/auth.json'],
   credentialEnv: ['ANTHROPIC_API_KEY', 'OPENAI_API_KEY', 'GEMINI_API_KEY', 'OPENROUTER_API_KEY'],
   extensions: everyExtension,
-  turn: ({ modelUrl, prompt, home }) => ({
+  turn: ({ modelUrl, prompt }) => ({
     argv: ['run', '--format', 'json', '--auto', '--title', 'probe', prompt],
     env: {
       PROBE_KEY: key,
       OPENCODE_CONFIG_CONTENT: JSON.stringify(opencodeConfig(modelUrl)),
       OPENCODE_DISABLE_MODELS_FETCH: '1',
       OPENCODE_DISABLE_AUTOUPDATE: '1',
-      // It leaves a library of several megabytes there at each start.
-      TMPDIR: home,
     },
     files: {},
   }),

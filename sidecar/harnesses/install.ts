@@ -1,17 +1,19 @@
 // Puts harnesses into a folder that sandboxes can have read-only: `<folder>/<id>/` with the files, `<folder>/bin/` with the commands.
-import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { placeProgram, placeScript } from './commands.ts'
+import { placeProof } from './proof.ts'
 import { fetchTarball, unpack } from './tarball.ts'
 import { type Part, partsFor, platform } from './versions.ts'
 
 export interface InstallOptions {
   readonly ids: readonly string[]
-  /** Ids of tools to install beside what the harnesses need. */
-  readonly tools?: readonly string[]
   readonly folder: string
   /** Where tarballs are kept; nowhere when absent. */
   readonly downloads?: string | undefined
   readonly onProgress: (line: string) => void
+  /** Ends it early, with nothing half-made left. */
+  readonly signal?: AbortSignal | undefined
 }
 
 export interface Installed {
@@ -62,21 +64,8 @@ async function removeStaleDrafts(folder: string): Promise<void> {
   }
 }
 
-/** Finds Node beside itself, wherever the folder is mounted and by whatever link it was called. */
-const nodeWrapper = (part: Part): string => `#!/bin/sh
-here=$(dirname "$(readlink -f "$0")")
-exec "$here/node" "$here/../${part.id}/${part.entry}" "$@"
-`
-
-async function placeCommand(part: Part, folder: string): Promise<void> {
-  const bin = path.join(folder, 'bin')
-  await mkdir(bin, { recursive: true, mode: 0o755 })
-  const draft = path.join(bin, `.draft-${process.pid}-${part.command}`)
-  await rm(draft, { force: true })
-  if (part.needs.includes('node')) await writeFile(draft, nodeWrapper(part), { mode: 0o755 })
-  else await symlink(path.join('..', part.id, part.entry), draft)
-  await rename(draft, path.join(bin, part.command))
-}
+const placeCommand = ({ id, command, entry, needs }: Part, folder: string): Promise<void> =>
+  needs.includes('node') ? placeScript(folder, command, `${id}/${entry}`) : placeProgram(folder, command, `${id}/${entry}`)
 
 async function isInstalled(part: Part, folder: string): Promise<boolean> {
   const home = path.join(folder, part.id)
@@ -85,9 +74,10 @@ async function isInstalled(part: Part, folder: string): Promise<boolean> {
   return stamp === stampOf(part) && entry !== undefined
 }
 
-async function build(part: Part, draft: string, downloads: string): Promise<void> {
+async function build(part: Part, draft: string, downloads: string, signal: AbortSignal | undefined): Promise<void> {
   for (const one of part.packages) {
-    const tarball = await fetchTarball(one, downloads)
+    signal?.throwIfAborted()
+    const tarball = await fetchTarball(one, downloads, signal)
     await unpack(tarball, one, path.join(draft, one.into ?? ''))
   }
   const entry = await lstat(path.join(draft, part.entry)).catch(() => undefined)
@@ -96,18 +86,19 @@ async function build(part: Part, draft: string, downloads: string): Promise<void
   await writeFile(path.join(draft, stampName), stampOf(part), { mode: 0o644 })
 }
 
-async function installPart(part: Part, { folder, downloads, onProgress }: InstallOptions): Promise<Installed> {
+async function installPart(part: Part, { folder, downloads, onProgress, signal }: InstallOptions): Promise<Installed> {
   const home = path.join(folder, part.id)
   const wasThere = await isInstalled(part, folder)
   if (!wasThere) {
     onProgress(`${part.id}: fetching ${part.packages.map(({ name, version }) => `${name}@${version}`).join(', ')}`)
     const draft = await mkdtemp(path.join(folder, `.draft-${process.pid}-`))
     try {
-      await build(part, path.join(draft, 'new'), downloads ?? path.join(draft, 'downloads'))
+      await build(part, path.join(draft, 'new'), downloads ?? path.join(draft, 'downloads'), signal)
+      signal?.throwIfAborted()
       await rename(home, path.join(draft, 'old')).catch(ignoreMissing)
       await rename(path.join(draft, 'new'), home)
     } finally {
-      await rm(draft, { recursive: true, force: true })
+      await rm(draft, { recursive: true, force: true, maxRetries: 3 })
     }
   }
   await placeCommand(part, folder)
@@ -139,12 +130,13 @@ export async function install(options: InstallOptions): Promise<readonly Install
   await mkdir(options.folder, { recursive: true, mode: 0o755 })
   await removeStaleDrafts(options.folder)
   const all: Installed[] = []
-  for (const part of partsFor(options.ids, options.tools)) {
+  for (const part of partsFor(options.ids)) {
     const installed = await installPart(part, options)
     const size = `${(installed.bytes / 1e6).toFixed(0)} MB`
     options.onProgress(`${part.id}: ${size}${installed.wasThere ? ', was there already' : ''}`)
     all.push(installed)
   }
+  await placeProof(options.folder)
   await addClaims(options.folder, options.ids)
   return all
 }

@@ -5,7 +5,7 @@ import { install, readClaims } from './install.ts'
 import { fetchTarball } from './tarball.ts'
 import { harnessParts, partsFor, pinnedVersion } from './versions.ts'
 
-const usage = `usage: main.ts install|download|list [ID,ID… | all] [--folder FOLDER] [--downloads FOLDER] [--with TOOL]
+const usage = `usage: main.ts install|download|list [ID,ID… | all] [--folder FOLDER] [--downloads FOLDER]
 harnesses: ${catalogue.map(({ id }) => id).join(', ')}`
 
 class UsageError extends Error {}
@@ -30,7 +30,7 @@ async function list(folder: string): Promise<void> {
 }
 
 async function download(ids: readonly string[], downloads: string): Promise<void> {
-  for (const wanted of partsFor(ids).flatMap(({ packages }) => packages)) say(await fetchTarball(wanted, downloads))
+  for (const wanted of partsFor(ids).flatMap(({ packages }) => packages)) say(await fetchTarball(wanted, downloads, interrupt.signal))
 }
 
 function required(value: string | undefined, option: string): string {
@@ -39,21 +39,28 @@ function required(value: string | undefined, option: string): string {
 }
 
 async function main(): Promise<void> {
-  const options = {
-    folder: { type: 'string' },
-    downloads: { type: 'string' },
-    with: { type: 'string', multiple: true },
-  } as const
+  const options = { folder: { type: 'string' }, downloads: { type: 'string' } } as const
   const { positionals, values } = parseArgs({ allowPositionals: true, options })
   const [verb, ...words] = positionals
   const ids = idsOf(words)
   if (verb === 'list') await list(required(values.folder, '--folder'))
   else if (verb === 'download') await download(ids, required(values.downloads, '--downloads'))
   else if (verb === 'install') {
-    const folder = required(values.folder, '--folder')
-    await install({ ids, tools: values.with ?? [], folder, downloads: values.downloads, onProgress: say })
+    await install({
+      ids,
+      folder: required(values.folder, '--folder'),
+      downloads: values.downloads,
+      onProgress: say,
+      signal: interrupt.signal,
+    })
   } else throw new UsageError(usage)
 }
+
+const interrupt = new AbortController()
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+  process.once(signal, () => interrupt.abort(new Error(`Stopped by ${signal}.`)))
+// Every user of a sandbox reads what is installed.
+process.umask(0o022)
 
 try {
   await main()

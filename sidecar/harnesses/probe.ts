@@ -109,7 +109,7 @@ interface Place {
 async function takeTurn(harness: Harness, { home, workspace, env }: Place, { bin, timeoutMs }: ProbeOptions): Promise<void> {
   await using model = await startScriptedModel()
   const prompt = `Write the file. [[plan:write,text]] [[file:proof.txt]] [[content:${promise}]] [[reply:The proof is written.]]`
-  const turn = harness.turn({ modelUrl: model.url, home, prompt })
+  const turn = harness.turn({ modelUrl: model.url, prompt })
   await placeFiles(home, turn)
   const command = path.join(bin, harness.command)
   const outcome = await run({ command, argv: turn.argv, cwd: workspace, env: { ...env, ...turn.env }, timeoutMs })
@@ -130,7 +130,15 @@ export async function probe(harness: Harness, options: ProbeOptions): Promise<Ev
     await ownedFolder(folder)
     const home = await ownedFolder(path.join(folder, 'home'))
     const workspace = await ownedFolder(path.join(folder, 'workspace'))
-    const env = { HOME: home, PATH: `${options.bin}:/usr/local/bin:/usr/bin:/bin`, LANG: 'C.UTF-8', USER: 'agent', SHELL: '/bin/sh' }
+    const temporary = await ownedFolder(path.join(folder, 'tmp'))
+    const env = {
+      HOME: home,
+      TMPDIR: temporary,
+      PATH: `${options.bin}:/usr/local/bin:/usr/bin:/bin`,
+      LANG: 'C.UTF-8',
+      USER: 'agent',
+      SHELL: '/bin/sh',
+    }
     version = await versionOf(harness, { cwd: workspace, env, timeoutMs: options.timeoutMs }, options.bin)
     await takeTurn(harness, { home, workspace, env }, options)
     return { version, problem: '', elapsedMs: elapsedMs() }

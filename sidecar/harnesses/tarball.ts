@@ -23,12 +23,13 @@ const exists = (file: string): Promise<boolean> =>
     () => false,
   )
 
-async function pack({ name, version }: PinnedPackage, folder: string): Promise<string> {
+async function pack({ name, version }: PinnedPackage, folder: string, signal: AbortSignal | undefined): Promise<string> {
   const spec = `${name}@${version}`
-  const argv = ['pack', spec, '--pack-destination', folder, '--ignore-scripts', '--silent', '--cache', path.join(folder, 'cache')]
+  const argv = ['pack', spec, '--pack-destination', folder, '--ignore-scripts', '--loglevel=error', '--cache', path.join(folder, 'cache')]
   try {
-    await execute('npm', argv, { cwd: folder, timeout: fetchTimeoutMs })
+    await execute('npm', argv, { cwd: folder, timeout: fetchTimeoutMs, ...(signal && { signal }) })
   } catch (error) {
+    signal?.throwIfAborted()
     const reason = error instanceof Error ? error.message : String(error)
     throw new Error(`npm could not fetch ${spec}: ${reason.trim()}`)
   }
@@ -38,13 +39,13 @@ async function pack({ name, version }: PinnedPackage, folder: string): Promise<s
 }
 
 /** The tarball of a package in `downloads`, fetched unless it is there; its bytes are the pinned ones. */
-export async function fetchTarball(wanted: PinnedPackage, downloads: string): Promise<string> {
+export async function fetchTarball(wanted: PinnedPackage, downloads: string, signal?: AbortSignal): Promise<string> {
   const file = path.join(downloads, `${wanted.name.replace('/', '-').replace('@', '')}-${wanted.version}.tgz`)
   if ((await exists(file)) && (await integrityOf(file)) === wanted.integrity) return file
   await mkdir(downloads, { recursive: true })
   const draft = await mkdtemp(path.join(downloads, '.draft-'))
   try {
-    const fetched = await pack(wanted, draft)
+    const fetched = await pack(wanted, draft, signal)
     const found = await integrityOf(fetched)
     if (found !== wanted.integrity) {
       throw new Error(`${wanted.name}@${wanted.version} is not what was pinned: its hash is ${found}, wanted is ${wanted.integrity}.`)
@@ -52,7 +53,7 @@ export async function fetchTarball(wanted: PinnedPackage, downloads: string): Pr
     await rename(fetched, file)
     return file
   } finally {
-    await rm(draft, { recursive: true, force: true })
+    await rm(draft, { recursive: true, force: true, maxRetries: 3 })
   }
 }
 

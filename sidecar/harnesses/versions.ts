@@ -36,10 +36,10 @@ const partsOf = (parts: Parts): readonly Part[] => Object.entries(parts).map(([i
 export const harnessParts: readonly Part[] = partsOf(versions.harnesses)
 const toolParts = partsOf(versions.tools)
 
-/** What has to be there for these harnesses and further tools: tools first, nothing twice. */
-export function partsFor(ids: readonly string[], tools: readonly string[] = []): readonly Part[] {
+/** What has to be there for these harnesses: tools first, nothing twice. The proof of every harness needs node. */
+export function partsFor(ids: readonly string[]): readonly Part[] {
   const harnesses = harnessParts.filter(({ id }) => ids.includes(id))
-  const needed = new Set([...tools, ...harnesses.flatMap(({ needs }) => needs)])
+  const needed = new Set(['node', ...harnesses.flatMap(({ needs }) => needs)])
   return [...toolParts.filter(({ id }) => needed.has(id)), ...harnesses]
 }
 
