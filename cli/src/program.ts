@@ -4,6 +4,7 @@ import { addCp } from './commands/cp.ts'
 import { addCreate } from './commands/create.ts'
 import { addDoctor } from './commands/doctor.ts'
 import { addExec } from './commands/exec.ts'
+import { addHarness } from './commands/harness.ts'
 import { addKeys } from './commands/keys.ts'
 import { addLogs } from './commands/logs.ts'
 import { addLs } from './commands/ls.ts'
@@ -38,6 +39,7 @@ export function createProgram(): Command {
     addRm,
     addUrl,
     addKeys,
+    addHarness,
     addDoctor,
   ]
   for (const one of add) one(program)

@@ -5,8 +5,7 @@ import { install, readClaims } from './install.ts'
 import { fetchTarball } from './tarball.ts'
 import { harnessParts, partsFor, pinnedVersion } from './versions.ts'
 
-const usage = `usage: main.ts install|download|list [ID,ID… | all] [--folder FOLDER] [--downloads FOLDER]
-harnesses: ${catalogue.map(({ id }) => id).join(', ')}`
+const usage = `usage: main.ts install|download|list [ID,ID… | all] [--folder FOLDER] [--downloads FOLDER]`
 
 class UsageError extends Error {}
 
@@ -16,7 +15,7 @@ function idsOf(words: readonly string[]): readonly string[] {
   if (names.length === 0 || names.includes('all')) return catalogue.map(({ id }) => id)
   return names.map((name) => {
     const harness = findHarness(name.trim())
-    if (!harness) throw new UsageError(`There is no harness ${name}.\n${usage}`)
+    if (!harness) throw new UsageError(`There is no harness ${name}. There are ${catalogue.map(({ id }) => id).join(', ')}.`)
     return harness.id
   })
 }
