@@ -13,7 +13,11 @@ export const unitTests = [
 /** `engine`: the files start containers. Every area but `core` starts sandboxes, so the machine gets what those need. */
 export const areas = {
   core: {
-    files: [...unitTests, 'tests/{auth,lifecycle,reconcile,restart,walk,bad-input}.test.ts', 'tests/{architecture,docs}.test.ts'],
+    files: [
+      ...unitTests,
+      'tests/{auth,front-door,lifecycle,reconcile,restart,walk,bad-input}.test.ts',
+      'tests/{architecture,docs}.test.ts',
+    ],
     engine: true,
   },
   runtimes: { files: ['operator/src/{runtimes,host}/**/*.test.ts', 'tests/engine.test.ts'], engine: true },

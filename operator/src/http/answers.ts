@@ -32,6 +32,9 @@ export function sendFailure(outgoing: FailureSink, thrown: unknown, log: Logger)
   outgoing.end(JSON.stringify(failure))
 }
 
+/** Emitted by an answer that goes on at its reader's pace from here: it is no request in flight any more. */
+export const streamBegins = Symbol('stream begins')
+
 /** Headers of an event stream; proxies in between must not collect it. */
 export const eventStreamHeaders = { 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' } as const
 
@@ -43,6 +46,7 @@ export async function passOn(answer: GuestAnswer, outgoing: ServerResponse): Pro
   const headers = Object.fromEntries(passedOn.flatMap((name) => (answer.headers[name] === undefined ? [] : [[name, answer.headers[name]]])))
   outgoing.writeHead(answer.status, isEvents ? eventStreamHeaders : headers)
   outgoing.flushHeaders()
+  outgoing.emit(streamBegins)
   await pipeline(answer.body, outgoing).catch((error: NodeJS.ErrnoException) => {
     // A client that leaves, or a sandbox that ends, breaks the stream; both see it, and the client resumes by its cursor.
     if (error.code !== 'ERR_STREAM_PREMATURE_CLOSE' && error.code !== 'ECONNRESET' && error.name !== 'AbortError') {
@@ -75,6 +79,7 @@ export function eventStream(outgoing: ServerResponse, signal: AbortSignal): Even
   signal.addEventListener('abort', wake, { once: true })
   outgoing.writeHead(200, eventStreamHeaders)
   outgoing.flushHeaders()
+  outgoing.emit(streamBegins)
   const heartbeat = setInterval(() => outgoing.write(': keep-alive\n\n'), heartbeatMs)
   return {
     send: async ({ id, event, data }) => {

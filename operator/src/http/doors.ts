@@ -10,12 +10,12 @@ import type { Guests } from '../sandboxes/guests.ts'
 import type { Lifecycle } from '../sandboxes/lifecycle.ts'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
 import type { Store } from '../sandboxes/store.ts'
-import { sendFailure } from './answers.ts'
 import type { RateLimits } from './limits.ts'
 import { findSandbox } from './mount.ts'
 import type { PortProxy, ProxyCall } from './port-proxy.ts'
 import { type Previews, previewCookie, previewParameter } from './preview.ts'
 import { type ProxyAddress, proxyAddress } from './proxy-address.ts'
+import { refuseUpgrade } from './raw-refusal.ts'
 
 export interface DoorParts {
   readonly auth: Auth
@@ -82,6 +82,15 @@ export class Doors {
   /** Undefined when the request is not for a port. @throws Failure `port.invalid`, `port.bad_path` */
   addressOf(incoming: IncomingMessage): ProxyAddress | undefined {
     return proxyAddress(incoming.url ?? '/', incoming.headers.host, this.#parts.previewDomain())
+  }
+
+  /** Whether it is for a port, well written or not. */
+  isForPort(incoming: IncomingMessage): boolean {
+    try {
+      return this.addressOf(incoming) !== undefined
+    } catch {
+      return true // The upgrade is refused with the reason.
+    }
   }
 
   /** Answers a request for a port. */
@@ -207,19 +216,4 @@ function setCookieAndReload(
   })
   outgoing.end()
   incoming.resume()
-}
-
-function refuseUpgrade(client: Duplex, error: unknown, log: Logger): void {
-  if (client.destroyed || !client.writable) return
-  // An upgrade has no ServerResponse, so the refusal is written through a stand-in with the two calls that it needs.
-  const answer = {
-    headersSent: false,
-    destroy: () => client.destroy(),
-    writeHead: (status: number, headers: Record<string, string>) => {
-      const lines = Object.entries({ ...headers, connection: 'close' }).map(([name, value]) => `${name}: ${value}`)
-      client.write(`HTTP/1.1 ${status} Refused\r\n${lines.join('\r\n')}\r\n\r\n`)
-    },
-    end: (text: string) => client.end(text),
-  }
-  sendFailure(answer, error, log)
 }

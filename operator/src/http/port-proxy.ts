@@ -7,6 +7,7 @@ import { isOurs } from '../auth/auth.ts'
 import type { Activity } from '../sandboxes/activity.ts'
 import type { Guests } from '../sandboxes/guests.ts'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
+import { streamBegins } from './answers.ts'
 import { assertExposed, previewCookie } from './preview.ts'
 import type { ProxyAddress } from './proxy-address.ts'
 
@@ -108,6 +109,7 @@ export class PortProxy {
       const answer = await this.#ask(call, incoming, socket)
       outgoing.writeHead(answer.statusCode ?? 502, answer.statusMessage, answerHeaders(answer, call))
       outgoing.flushHeaders()
+      outgoing.emit(streamBegins)
       // Either side may break off; then the other is cut too, so that half an answer never looks whole.
       await pipeline(answer, outgoing).catch(() => outgoing.destroy())
     })

@@ -9,10 +9,11 @@ import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { Hono } from 'hono'
 import type { Logger } from 'pino'
 import type { Metrics } from '../telemetry/metrics.ts'
-import { sendFailure } from './answers.ts'
+import { sendFailure, streamBegins } from './answers.ts'
 import type { App, Bindings } from './call.ts'
 import type { Doors } from './doors.ts'
 import { type FenceParts, passFence } from './fence.ts'
+import { refuseUnread } from './raw-refusal.ts'
 
 export interface ServerParts {
   readonly log: Logger
@@ -33,12 +34,8 @@ export interface Server {
 /** Unique over restarts, and says nothing about how many there were. */
 const newRequestId = (): string => `req-${randomBytes(8).toString('hex')}`
 
-export function createServer(parts: ServerParts): Server {
-  const { log, metrics } = parts
+function createApp(log: Logger): App {
   const app: App = new Hono<Bindings>()
-  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false })
-  let inFlight = 0
-
   app.use(async (context, next) => {
     context.set('requestId', String(context.env.outgoing.getHeader('x-request-id')))
     await next()
@@ -56,6 +53,14 @@ export function createServer(parts: ServerParts): Server {
     sendFailure(context.env.outgoing, error, log)
     return RESPONSE_ALREADY_SENT
   })
+  return app
+}
+
+export function createServer(parts: ServerParts): Server {
+  const { log, metrics } = parts
+  const app = createApp(log)
+  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false })
+  let inFlight = 0
 
   const onRequest = (incoming: IncomingMessage, outgoing: ServerResponse): void => {
     const requestId = newRequestId()
@@ -63,8 +68,14 @@ export function createServer(parts: ServerParts): Server {
     outgoing.setHeader('x-request-id', requestId)
     incoming.on('error', (error) => log.debug({ requestId, err: error }, 'request broke off'))
     inFlight += 1
+    let isCounted = true
+    const uncount = (): void => {
+      if (isCounted) inFlight -= 1
+      isCounted = false
+    }
+    outgoing.once(streamBegins, uncount)
     outgoing.once('close', () => {
-      inFlight -= 1
+      uncount()
       record(incoming, outgoing, { requestId, durationMs: performance.now() - startedAt })
     })
     serve(incoming, outgoing, requestId).catch((error: unknown) => sendFailure(outgoing, error, log.child({ requestId })))
@@ -95,7 +106,17 @@ export function createServer(parts: ServerParts): Server {
     )
   }
 
-  const server = http.createServer({ requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 75_000 }, onRequest)
+  /** HTTP lets a server leave an upgrade alone that it does not know, as clients that would rather speak HTTP/2 expect. */
+  const shouldUpgradeCallback = (incoming: IncomingMessage): boolean =>
+    incoming.headers.upgrade?.toLowerCase() === 'websocket' || parts.doors().isForPort(incoming)
+  const server = http.createServer(
+    { requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 75_000, shouldUpgradeCallback },
+    onRequest,
+  )
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => refuseUnread(error, socket, log))
+  server.on('checkExpectation', (_, outgoing: ServerResponse) => {
+    sendFailure(outgoing, new Failure('request.invalid', 'The only Expect header that can be met is 100-continue.', { status: 417 }), log)
+  })
   const upgraded = new Set<Duplex>()
   server.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
     upgraded.add(socket)

@@ -1,0 +1,58 @@
+// What the operator answers before any route is asked.
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import net from 'node:net'
+import { after, before, test } from 'node:test'
+import { startOperator, type TestOperator } from './start-operator.ts'
+
+let operator: TestOperator
+before(async () => {
+  operator = await startOperator({ runtime: 'namespace', env: { ATOLL_MAX_REQUESTS: '3' } })
+})
+after(() => operator[Symbol.asyncDispose]())
+
+/** Everything that the operator says to these bytes until it has said enough. */
+async function say(text: string, isEnough: (answer: string) => boolean): Promise<string> {
+  const { hostname, port } = new URL(operator.url)
+  const socket = net.connect(Number(port), hostname)
+  socket.write(text)
+  let answer = ''
+  socket.setEncoding('utf8').on('data', (chunk) => {
+    answer += chunk
+    if (isEnough(answer)) socket.destroy()
+  })
+  await once(socket, 'close')
+  return answer
+}
+
+const body = (answer: string): { code: string; error: string } => JSON.parse(/\{.*\}/.exec(answer)?.[0] ?? '{}')
+const hasBody = (answer: string): boolean => answer.includes('}')
+
+test('streams are no requests in flight: any number of them keeps nobody out', async () => {
+  const abort = new AbortController()
+  const streams = await Promise.all([1, 2, 3, 4, 5].map(() => operator.fetch('GET', '/api/events/stream', { signal: abort.signal })))
+  assert.deepEqual(
+    streams.map(({ status }) => status),
+    [200, 200, 200, 200, 200],
+  )
+  assert.equal((await operator.call('GET', '/api/sandboxes')).status, 200)
+  abort.abort()
+})
+
+test('what cannot be read as a request is refused in JSON like everything else', async () => {
+  const long = await say(`GET /health HTTP/1.1\r\nhost: localhost\r\nx-long: ${'x'.repeat(20_000)}\r\n\r\n`, hasBody)
+  assert.match(long, /^HTTP\/1\.1 431 /)
+  assert.equal(body(long).code, 'request.too_large')
+  const broken = await say('GET /he alth HTTP/1.1\r\nhost: localhost\r\n\r\n', hasBody)
+  assert.match(broken, /^HTTP\/1\.1 400 /)
+  assert.equal(body(broken).code, 'request.invalid')
+  const hopeful = await say('GET /health HTTP/1.1\r\nhost: localhost\r\nexpect: wonders\r\n\r\n', hasBody)
+  assert.match(hopeful, /^HTTP\/1\.1 417 /)
+  assert.equal(body(hopeful).code, 'request.invalid')
+})
+
+test('a client that would rather speak HTTP/2 is answered in HTTP/1.1', async () => {
+  const offer = 'connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n'
+  const answer = await say(`GET /health HTTP/1.1\r\nhost: localhost\r\n${offer}\r\n`, hasBody)
+  assert.match(answer, /^HTTP\/1\.1 200 OK/)
+})
