@@ -1,5 +1,6 @@
 // The harnesses there are. A new one is a file in harnesses/ and a line here.
 import type { Harness } from './harness.ts'
+import { claudeCode } from './harnesses/claude-code.ts'
 import { echo } from './harnesses/echo.ts'
 
 export interface Registry {
@@ -7,7 +8,7 @@ export interface Registry {
   find(id: string): Harness | undefined
 }
 
-const all: readonly Harness[] = [echo]
+const all: readonly Harness[] = [claudeCode, echo]
 
 export const registry: Registry = {
   all,

@@ -1,0 +1,207 @@
+// What every harness must do, asked of the real program in a real sidecar, with a model that plays scripts.
+import assert from 'node:assert/strict'
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import type { AgentErrorCode, AgentEvent, AgentRun } from '@atoll/protocol'
+import { type ScriptedModel, startScriptedModel } from '../../scripted-model/server.ts'
+import { until } from '../sidecar-process.ts'
+import { type AgentClient, assertWhole, processesOf, startAgentSidecar, told } from './agent-client.ts'
+
+const readyFile = '/opt/harness-lab/READY'
+
+/** Where the programs of the harnesses are. ATOLL_HARNESS_PROGRAMS names another folder. */
+const programs =
+  process.env['ATOLL_HARNESS_PROGRAMS'] ?? (existsSync(readyFile) ? readFileSync(readyFile, 'utf8').trim() : '/opt/atoll-harnesses/bin')
+
+export interface HarnessContract {
+  readonly id: string
+  readonly program: string
+  /** How it reaches a model. */
+  readonly credentials: (url: string) => Record<string, string>
+  readonly model?: string
+  /** Which file a skill is read from, when no tool of the harness loads skills. */
+  readonly readsSkillsAsFiles?: boolean
+}
+
+const failures: readonly (readonly [step: string, code: AgentErrorCode])[] = [
+  ['err401', 'auth'],
+  ['err429', 'rate_limit'],
+  ['err500', 'server'],
+  ['drop', 'network'],
+  ['stall', 'network'],
+  ['hang', 'network'],
+]
+
+export function harnessContract({ id, program, credentials, model = 'scripted' }: HarnessContract): void {
+  const isThere = existsSync(path.join(programs, program))
+  describe(`the harness ${id}`, { skip: isThere ? false : `${program} is not in ${programs}` }, () => {
+    let agents: AgentClient
+    let server: ScriptedModel
+    let mcp: Record<string, { command: string; args: string[]; env: Record<string, string> }>
+
+    before(async () => {
+      server = await startScriptedModel()
+      agents = await startAgentSidecar({ env: { ATOLL_HARNESS_PROGRAMS: programs } })
+      await agents.configure({ agents: credentials(server.url) })
+      const folder = path.join(agents.sidecar.folder, 'mcp')
+      mkdirSync(folder)
+      const script = path.join(folder, 'server.mjs')
+      copyFileSync(path.join(import.meta.dirname, 'mcp-server.mjs'), script)
+      chmodSync(script, 0o644)
+      const command = 'exec "$0" "$1" "$LAB_WORD"'
+      mcp = { lab: { command: '/bin/sh', args: ['-c', command, path.join(programs, 'node'), script], env: { LAB_WORD: 'plover' } } }
+    })
+    after(async () => {
+      await agents?.sidecar[Symbol.asyncDispose]()
+      await server?.close()
+    })
+
+    const request = (prompt: string, more: object = {}) => ({ harness: id, model, prompt, timeout_ms: 60_000, ...more })
+    const assertUsage = ({ usage }: AgentRun, seq: number): void => {
+      const counted = server.requests.flatMap((seen) => (seen.seq > seq && seen.usage ? [seen.usage] : []))
+      for (const kind of ['input', 'output', 'cache_read', 'cache_write'] as const) {
+        assert.equal(
+          usage?.[kind],
+          counted.reduce((sum, one) => sum + one[kind], 0),
+          kind,
+        )
+      }
+    }
+    const lastSeq = (): number => server.requests.at(-1)?.seq ?? -1
+
+    test('writes a file by its own tool, streams, and counts the tokens that the model counts', async () => {
+      const seq = lastSeq()
+      const { run, events } = await agents.perform(request('[[plan:write,text]][[think]] make hello'))
+      const end = assertWhole(events)
+      assert.equal(end.outcome, 'completed', JSON.stringify(end))
+      assert.equal(readFileSync(path.join(agents.sidecar.workspace, 'hello.txt'), 'utf8').trim(), 'hello from the scripted model')
+      assert.ok(told(events, 'file.changed').some(({ path: file, change }) => file === 'hello.txt' && change === 'add'))
+      assert.equal(told(events, 'file.changed').length, 1)
+      const deltas = told(events, 'text.delta')
+      assert.ok(deltas.length >= 2, `${deltas.length} deltas`)
+      const said = told(events, 'text.done').at(-1)?.text
+      assert.equal(
+        deltas
+          .filter(({ message_id }) => message_id === deltas.at(-1)?.message_id)
+          .map(({ text }) => text)
+          .join(''),
+        said,
+      )
+      assert.equal(end.text, said)
+      assert.match(said ?? '', /scripted model has finished/)
+      assert.ok(told(events, 'reasoning.delta').length > 0)
+      assert.equal(told(events, 'tool.finished')[0]?.status, 'ok')
+      assertUsage(run, seq)
+      assert.equal(told(events, 'usage').filter(({ scope }) => scope === 'run').length, 1)
+    })
+
+    test('goes on with a conversation in another process, and remembers', async () => {
+      const first = await agents.perform(request('[[plan:text]] the word is quokka'))
+      assertWhole(first.events)
+      const seq = lastSeq()
+      const second = await agents.perform(request('[[plan:recall]] which word?', { session_id: first.run.session_id }))
+      assert.equal(assertWhole(second.events).outcome, 'completed', JSON.stringify(second.events.at(-1)))
+      assert.match(second.run.text ?? '', /quokka/)
+      assertUsage(second.run, seq)
+    })
+
+    test('leaves no process when it is cancelled while a command runs, and its conversation goes on', async () => {
+      const started = await agents.start(request('[[plan:sleep,text]] wait'))
+      const isRunning = (event: AgentEvent): boolean => event.type === 'tool.started' && event.kind === 'shell'
+      let cancelled: Promise<unknown> | undefined
+      let at = 0
+      const events = await agents.follow(started.id, {
+        onEvent: async (event) => {
+          if (!isRunning(event) || cancelled) return
+          await until('the command runs', () => processesOf(started.id).some((line) => line.includes('tick')))
+          at = Date.now()
+          cancelled = agents.cancel(started.id)
+        },
+      })
+      const tookMs = Date.now() - at
+      await cancelled
+      assert.equal(assertWhole(events).outcome, 'cancelled', JSON.stringify(events.at(-1)))
+      assert.deepEqual(processesOf(started.id), [])
+      assert.ok(tookMs < 3000, `it took ${tookMs} ms`)
+      const next = await agents.perform(request('[[plan:text]] and now?', { session_id: started.session_id }))
+      assert.equal(assertWhole(next.events).outcome, 'completed', JSON.stringify(next.events.at(-1)))
+    })
+
+    for (const [step, code] of failures) {
+      test(`tells of ${step} as ${code} within 20 s`, async () => {
+        const at = Date.now()
+        const { run, events } = await agents.perform(request(`[[plan:${step}]] try`))
+        const tookMs = Date.now() - at
+        assertWhole(events)
+        assert.deepEqual([run.outcome, run.error?.code], ['failed', code], JSON.stringify(run.error))
+        assert.ok(tookMs < 20_000, `it took ${tookMs} ms`)
+        const status = /^err(\d+)$/.exec(step)?.[1]
+        if (status) assert.equal(run.error?.http_status, Number(status))
+      })
+    }
+
+    test('calls a tool of an MCP server', async () => {
+      const { run, events } = await agents.perform(request('[[plan:mcp,text]][[text:xyzzy]] use it', { mcp_servers: mcp }))
+      assertWhole(events)
+      assert.equal(run.outcome, 'completed', JSON.stringify(run.error))
+      const [tool] = told(events, 'tool.started')
+      assert.equal(tool?.kind, 'mcp', JSON.stringify(tool))
+      assert.match(told(events, 'tool.finished')[0]?.output ?? '', /heard xyzzy plover/)
+    })
+
+    test('loads a skill', async () => {
+      const skills = { labskill: { description: 'What to do about plovers.', content: 'Plovers eat quinces.' } }
+      const { run, events } = await agents.perform(request('[[plan:skill,text]][[skillname:labskill]] use it', { skills }))
+      assertWhole(events)
+      assert.equal(run.outcome, 'completed', JSON.stringify(run.error))
+      const [tool] = told(events, 'tool.finished')
+      assert.equal(tool?.status, 'ok', JSON.stringify(events))
+      assert.match(tool?.output ?? '', /quinces|labskill/)
+      const other = await agents.perform(request('[[plan:skill,text]][[skillname:labskill]] is it there?'))
+      assert.equal(told(other.events, 'tool.finished')[0]?.status, 'error', 'it is there without being given')
+    })
+
+    test('runs a subagent', async () => {
+      const subagents = { labagent: { description: 'Does what the lab needs.', prompt: 'You are the lab agent.' } }
+      const seq = lastSeq()
+      const { run, events } = await agents.perform(request('[[plan:sub,text]][[agentname:labagent]] use it', { subagents }))
+      assertWhole(events)
+      assert.equal(run.outcome, 'completed', JSON.stringify(run.error))
+      const [tool] = told(events, 'tool.started')
+      assert.equal(tool?.kind, 'subagent', JSON.stringify(tool))
+      assert.ok(server.requests.some(({ prompt }) => prompt?.includes('a task for the sub-agent')))
+      assertUsage(run, seq)
+    })
+
+    for (const decision of ['allow_once', 'reject'] as const) {
+      test(`asks before it uses a tool, and heeds ${decision}`, async () => {
+        const file = `asked-${decision}.txt`
+        const { id: runId } = await agents.start(request(`[[plan:write,text]][[file:${file}]] ask me`, { permission_mode: 'ask' }))
+        const events = await agents.follow(runId, {
+          onEvent: async (event) => {
+            if (event.type === 'permission.requested') await agents.permit(runId, event.request_id, decision)
+          },
+        })
+        const end = assertWhole(events)
+        assert.ok(told(events, 'permission.requested').length >= 1)
+        assert.equal(existsSync(path.join(agents.sidecar.workspace, file)), decision === 'allow_once')
+        assert.equal(told(events, 'tool.finished')[0]?.status, decision === 'allow_once' ? 'ok' : 'denied', JSON.stringify(events))
+        assert.notEqual(end.outcome, 'failed', JSON.stringify(end))
+      })
+    }
+
+    test('keeps prompt and credentials out of the arguments, and the credentials from commands of the user', async () => {
+      const started = await agents.start(request('[[plan:sleep,text]] a-word-of-the-prompt'))
+      await until('it runs a command', () => processesOf(started.id).some((line) => line.includes('tick')))
+      const lines = processesOf(started.id).join('\n')
+      await agents.cancel(started.id)
+      assert.doesNotMatch(lines, /a-word-of-the-prompt/)
+      for (const [name, value] of Object.entries(credentials(server.url))) {
+        if (/URL$/.test(name)) continue
+        assert.ok(!lines.includes(value), `${name} is in an argument`)
+        assert.equal((await agents.sidecar.exec(`printenv ${name}`)).stdout, '')
+      }
+    })
+  })
+}
