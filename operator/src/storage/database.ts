@@ -1,12 +1,18 @@
 // One SQLite file, one writer, every write durable when it returns.
 import { randomBytes } from 'node:crypto'
-import { chmodSync, mkdirSync } from 'node:fs'
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
 import path from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { Failure } from '@atoll/protocol'
 import { migrations } from './migrations.ts'
 
 export type Row = Record<string, SQLInputValue>
+
+/** Before it is opened: SQLite gives the files that it keeps beside it, which hold all that was written last, the same mode. */
+function makePrivate(file: string): void {
+  closeSync(openSync(file, 'a', 0o600))
+  for (const each of [file, `${file}-wal`, `${file}-shm`]) if (existsSync(each)) chmodSync(each, 0o600)
+}
 
 export class Database {
   readonly #db: DatabaseSync
@@ -15,6 +21,7 @@ export class Database {
   constructor(file: string) {
     // Searchable, so that sandbox users get to their own disks below it; every file in it has its own fence.
     mkdirSync(path.dirname(file), { recursive: true, mode: 0o711 })
+    makePrivate(file)
     try {
       this.#db = new DatabaseSync(file)
       // FULL: a write that was answered survives a power cut. busy_timeout covers a backup tool that reads meanwhile.
@@ -29,7 +36,6 @@ export class Database {
         { cause },
       )
     }
-    chmodSync(file, 0o600)
   }
 
   #refuseDamaged(file: string): void {

@@ -31,10 +31,10 @@ async function open(): Promise<OpenedStore> {
 
 storeContract('sqlite', open)
 
-test('the database can be read by its owner only', () => {
+test('the database can be read by its owner only, with all that is kept beside it', () => {
   const { file, remove } = temporary()
   const db = new Database(file)
-  assert.equal(statSync(file).mode & 0o777, 0o600)
+  for (const each of [file, `${file}-wal`, `${file}-shm`]) assert.equal(statSync(each).mode & 0o777, 0o600, each)
   db.close()
   remove()
 })
