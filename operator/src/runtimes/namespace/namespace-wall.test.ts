@@ -1,6 +1,6 @@
 // What is peculiar to namespace sandboxes, beside the contract of all runtimes.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
   appendFileSync,
@@ -87,6 +87,24 @@ describe('namespace sandboxes', () => {
     assert.match(readFileSync(entry, 'utf8'), new RegExp(other.plan.id))
     await remove(other)
     assert.ok(!existsSync(entry) || !readFileSync(entry, 'utf8').includes(other.plan.id))
+  })
+
+  test('a removal that is cut off half-way is finished by the next one', async () => {
+    const other = await start()
+    const stuck = join(machine.stateDir, 'sandboxes', other.plan.id, 'stuck')
+    mkdirSync(stuck)
+    execFileSync('mount', ['-t', 'tmpfs', 'none', stuck])
+    try {
+      await assert.rejects(runtime.remove(other.plan.id))
+      assert.ok(
+        (await runtime.list()).some(({ id }) => id === other.plan.id),
+        'it can still be found',
+      )
+    } finally {
+      execFileSync('umount', [stuck])
+    }
+    await remove(other)
+    assert.deepEqual(await machine.leftovers(other.plan.id), [])
   })
 
   test('the system calls that undo the wall are refused, and those that programs need are not', async () => {

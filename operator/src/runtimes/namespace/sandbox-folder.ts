@@ -108,8 +108,12 @@ export class SandboxFolders {
     if (size > logLimitBytes) truncateSync(this.logOf(id), 0)
   }
 
+  /** The record goes last: by it another removal finds what one that was cut off has left. */
   async remove(id: string): Promise<void> {
+    const folder = this.of(id)
     await rm(this.channelOf(id), { recursive: true, force: true })
-    await rm(this.of(id), { recursive: true, force: true })
+    const others = existsSync(folder) ? (await readdir(folder)).filter((name) => name !== recordName) : []
+    await Promise.all(others.map((name) => rm(join(folder, name), { recursive: true, force: true })))
+    await rm(folder, { recursive: true, force: true })
   }
 }
