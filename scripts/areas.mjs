@@ -15,12 +15,13 @@ export const areas = {
   core: {
     files: [
       ...unitTests,
-      'tests/{auth,front-door,lifecycle,reconcile,restart,walk,bad-input}.test.ts',
+      'tests/{auth,descriptors,front-door,lifecycle,reconcile,restart,walk,bad-input}.test.ts',
       'tests/{architecture,docs}.test.ts',
     ],
     engine: true,
   },
   runtimes: { files: ['operator/src/{runtimes,host}/**/*.test.ts', 'tests/engine.test.ts'], engine: true },
   sidecar: { files: ['sidecar/tests/**/*.test.ts', 'tests/{ports,terminals,vite}.test.ts'], engine: true },
+  harnesses: { files: ['sidecar/harnesses/**/*.test.ts', 'tests/harness-image.test.ts'], engine: true },
   doors: { files: ['sdk/tests/**/*.test.ts', 'cli/tests/**/*.test.ts', 'tests/{start,examples,bench}.test.ts'], engine: true },
 }
