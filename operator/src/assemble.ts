@@ -85,6 +85,7 @@ async function openRuntimes(config: Config, instanceId: string, log: Logger): Pr
     engineSocket: config.engine,
     engineDeadlineMs: config.engineTimeoutSeconds * 1000,
     defaultImage: config.image,
+    allowedImages: config.allowedImages,
     pullImages: config.pullImages,
   })
   const runtimes = new Map([engine, createNamespaceRuntime({ ...common, cgroups })].map((runtime) => [runtime.name, runtime]))

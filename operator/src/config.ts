@@ -82,6 +82,11 @@ export const settings = {
     'Runtime of a sandbox that does not name one; else docker when an engine answers, else namespace.',
   ),
   image: setting(['SIDECAR_IMAGE'], z.string().default('atoll/base:bookworm'), 'Image of a sandbox that does not name one.'),
+  allowedImages: setting(
+    ['ATOLL_ALLOWED_IMAGES'],
+    list,
+    'Images that sandboxes may name beside the default one, as `registry/name:tag` or `registry/name@sha256:…`; `*` stands for anything. Empty: every image that this machine has or can fetch.',
+  ),
   pullImages: setting(['SIDECAR_PULL_IMAGE'], flag(true), 'Fetch images that the engine does not have.'),
   engine: setting(['DOCKER_HOST'], z.string().default('unix:///var/run/docker.sock'), "The engine's socket."),
   engineTimeoutSeconds: setting(['DOCKER_OPERATION_TIMEOUT_SECS'], integer(60, 1), 'How long one call of the engine may take.'),

@@ -30,6 +30,7 @@ export const failureTable = {
   'runtime.unavailable': [503, 'The runtime does not work on this machine, or does not answer.'],
   'runtime.unsupported': [501, 'The runtime cannot do this.'],
   'image.not_found': [400, 'The image is not on this machine and cannot be fetched.'],
+  'image.not_allowed': [403, 'This operator runs no such image.'],
   'image.unsupported': [400, 'The image cannot run here: not Linux, another processor, or no glibc.'],
   'image.no_shell': [400, 'The image has no shell, so a command must be given as argv.'],
   'provision.not_found': [404, 'No such provision.'],

@@ -25,6 +25,8 @@ export interface DockerRuntimeOptions {
   readonly operatorId: string
   readonly disks: WorkspaceDisks
   readonly defaultImage: string
+  /** Patterns of other images that may be started; none or an empty list: all. */
+  readonly allowedImages?: readonly string[]
   readonly pullImages: boolean
   readonly log: Logger
 }

@@ -47,6 +47,21 @@ describe('images of docker sandboxes', () => {
     await runtime.remove(plan.id)
   })
 
+  test('where the operator names the images that it runs, no other is looked at, not even one that is here', async () => {
+    const strict = machine.open({ pullImages: true, allowedImages: ['debian:12', `${registry.host}/small`] })
+    const asked = registry.manifests()
+    for (const image of [`${registry.host}/foreign:1`, 'unheard-of']) {
+      await assert.rejects(strict.start(planOf({ image }), contextOf()), { code: 'image.not_allowed', status: 403, message: /debian:12/ })
+    }
+    assert.equal(registry.manifests(), asked)
+    for (const image of ['', `${registry.host}/small:1`]) {
+      const plan = planOf({ image })
+      await strict.start(plan, contextOf())
+      await strict.remove(plan.id)
+    }
+    await strict.close()
+  })
+
   test('those who want the same image at once share one pull, and one who gives up does not end it for the others', async () => {
     let release = (): void => undefined
     registry.hold = new Promise((resolve) => {

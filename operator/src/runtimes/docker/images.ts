@@ -10,7 +10,7 @@ import type { ImageClaim, StartContext } from '../../sandboxes/runtime.ts'
 import { accepting, asReadable, type Engine, refusalStatus, refusalText } from './engine.ts'
 import { isThere } from './folders.ts'
 import type { ImageFacts, ImageLibrary } from './image-facts.ts'
-import { type ImageReference, parseReference } from './reference.ts'
+import { type ImageReference, isAllowed, parseReference } from './reference.ts'
 
 export interface ResolvedImage {
   readonly id: string
@@ -27,6 +27,7 @@ export interface ImagesOptions {
   readonly library: ImageLibrary
   readonly stateDir: string
   readonly defaultImage: string
+  readonly allowedImages?: readonly string[]
   readonly pullImages: boolean
 }
 
@@ -75,11 +76,12 @@ export class Images {
 
   /**
    * The image of a plan; an empty name means the default.
-   * @throws Failure `image.not_found`, `image.unsupported`, `runtime.unavailable`
+   * @throws Failure `image.not_found`, `image.not_allowed`, `image.unsupported`, `runtime.unavailable`
    */
   async resolve(text: string, context: StartContext): Promise<ResolvedImage> {
     const asked = text.trim() || this.#options.defaultImage
     const reference = parseReference(asked)
+    this.#assertAllowed(reference, asked)
     const found = (await this.#inspect(reference)) ?? (await this.#fetch(reference, asked, context))
     if (found.Os !== 'linux' || found.Architecture !== architectures[process.arch]) {
       const made = `${found.Os}/${found.Architecture}`
@@ -95,6 +97,16 @@ export class Images {
       volumes: Object.keys(config.Volumes ?? {}).filter((place) => !ownPlaces.has(place.replace(/(?<=.)\/+$/, ''))),
       facts: { hasHome, files: { ...files, [variablesPlace]: await this.#variablesFile(variables) } },
     }
+  }
+
+  /** Before the engine is asked anything: whether this machine has an image is nobody's business either. */
+  #assertAllowed({ name }: ImageReference, asked: string): void {
+    const { allowedImages = [], defaultImage } = this.#options
+    if (allowedImages.length === 0 || asked === defaultImage || isAllowed(name, allowedImages)) return
+    throw new Failure(
+      'image.not_allowed',
+      `This operator does not run the image ${asked}. It runs: ${[defaultImage, ...allowedImages].join(', ')}.`,
+    )
   }
 
   /** What an image is, when it is on this machine. @throws Failure `runtime.unavailable`, `image.not_found` for what is no name */

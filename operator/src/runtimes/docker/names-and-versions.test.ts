@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { versionWarnings } from './advisories.ts'
 import { mayRaiseLimits } from './container.ts'
 import { withGroup, withUser } from './image-facts.ts'
-import { parseReference } from './reference.ts'
+import { isAllowed, parseReference } from './reference.ts'
 
 test('a name without a tag means latest, never every tag', () => {
   assert.deepEqual(parseReference('debian'), { name: 'debian:latest', canBePulled: true })
@@ -58,4 +58,20 @@ test('accounts that are right already are left alone', () => {
 test('limits are raised only with the capability to', () => {
   assert.equal(mayRaiseLimits('CapEff:\t000001ffffffffff\n'), true)
   assert.equal(mayRaiseLimits('CapEff:\t000001fffeffffff\n'), false)
+})
+
+test('an image is allowed by its name, its tag or its digest, and by nothing that only looks like them', () => {
+  const digest = `sha256:${'a'.repeat(64)}`
+  const may = (text: string, ...patterns: string[]): boolean => isAllowed(parseReference(text).name, patterns)
+  assert.ok(may('debian', 'debian'))
+  assert.ok(may('debian:12', 'alpine', 'debian'))
+  assert.ok(may(`debian@${digest}`, 'debian'))
+  assert.ok(may('registry.example/team/web:3', 'registry.example/team/*'))
+  assert.ok(may(`debian:12@${digest}`, `debian@${digest}`), 'the digest alone decides')
+  assert.ok(!may('debian:11', 'debian:12'))
+  assert.ok(!may('evil/debian:12', 'debian'))
+  assert.ok(!may('debian-evil', 'debian'))
+  assert.ok(!may('registryxexample/team/web', 'registry.example/team/*'))
+  assert.ok(!may(`debian@sha256:${'b'.repeat(64)}`, `debian@${digest}`))
+  assert.ok(!may(digest, 'debian', 'registry.example/*'), 'an id does not say whose image it is')
 })

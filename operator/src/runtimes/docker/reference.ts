@@ -27,3 +27,13 @@ export function parseReference(text: string): ImageReference {
   // A digest alone decides; the engine refuses a pull by both.
   return { name: digest ? `${repository}@${digest}` : `${repository}:${tag ?? 'latest'}`, canBePulled: true }
 }
+
+const escaped = (text: string): string => text.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')
+
+/** Whether a full name is one of the patterns, in which `*` stands for any characters. A pattern without a tag means every tag of the name. */
+export function isAllowed(name: string, patterns: readonly string[]): boolean {
+  return patterns.some((pattern) => {
+    const body = pattern.split('*').map(escaped).join('.*')
+    return new RegExp(`^${body}(?::[\\w.-]+|@sha256:[0-9a-f]{64})?$`).test(name)
+  })
+}
