@@ -24,7 +24,7 @@ export async function freePort(): Promise<number> {
 }
 
 /** Whether something listens there. */
-export const isTaken = (port: number): Promise<boolean> =>
+const isTaken = (port: number): Promise<boolean> =>
   new Promise((resolve) => {
     const socket = net.connect({ host: '127.0.0.1', port })
     socket.once('connect', () => resolve(true)).once('error', () => resolve(false))
@@ -50,6 +50,14 @@ export class Start {
       this.#look()
     })
     this.ended = new Promise((resolve) => child.once('close', (code, signal) => resolve(code ?? (signal ? 128 : 1))))
+  }
+
+  /** Waits until it has made a file. @throws Error when it ends first */
+  async makes(file: string): Promise<void> {
+    while (!existsSync(file)) {
+      if (this.child.exitCode !== null || this.child.signalCode !== null) throw new Error(`it ended without ${file}:\n${this.stderr}`)
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
   }
 
   /** Waits until it has shown that, and gives what it was. @throws Error when it ends first */
@@ -131,13 +139,28 @@ export class Home {
     return existsSync(folder) ? readdirSync(folder).filter((name) => name.startsWith('sandbox-')) : []
   }
 
+  /** File systems that are mounted for it: disks of sandboxes, and disks that are kept ready for them. */
+  mounts(): string[] {
+    const lines = readFileSync('/proc/mounts', 'utf8').split('\n')
+    return lines.map((line) => line.split(' ')[1] ?? '').filter((place) => place.startsWith(`${this.folder}/`))
+  }
+
+  /** What is there of it beside its folder, when all is well nothing. */
+  async leftovers(): Promise<string[]> {
+    const processes = this.processes().map(({ line }) => line)
+    return [...processes, ...this.sandboxes(), ...this.mounts(), ...((await isTaken(this.port)) ? ['its port is taken'] : [])]
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const { child, ended } of this.#starts) {
       if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM')
       await ended
     }
-    // What a start leaves running, the next one removes.
-    if (this.sandboxes().length > 0) await this.start(['--once', '--runtime', 'namespace']).ended
+    // What a start leaves running, and what one that was killed leaves mounted, the next one removes.
+    if (this.sandboxes().length > 0 || this.mounts().length > 0) {
+      const cleaner = this.start(['--once', '--runtime', 'namespace'])
+      if ((await cleaner.ended) !== 0) throw new Error(`what was left could not be removed:\n${cleaner.stderr}`)
+    }
     await rm(this.folder, { recursive: true, force: true })
   }
 }

@@ -5,7 +5,7 @@ import net from 'node:net'
 import path from 'node:path'
 import { describe, test } from 'node:test'
 import { testRuntimes } from './runtimes.ts'
-import { Home, isTaken, root } from './start-process.ts'
+import { Home, root } from './start-process.ts'
 
 /** Hides bubblewrap from a program by a mount that no other program sees. */
 const withoutBubblewrap = (folder: string): string[] => {
@@ -30,10 +30,6 @@ function freshCopy(folder: string): string {
   return copy
 }
 
-async function waitFor(file: string): Promise<void> {
-  while (!existsSync(file)) await new Promise((resolve) => setTimeout(resolve, 10))
-}
-
 async function postLink(url: string, code: string): Promise<{ status: number; token: string | undefined }> {
   const response = await fetch(`${url}/api/auth/link`, {
     method: 'POST',
@@ -55,7 +51,7 @@ for (const { name: runtime, skip } of testRuntimes) {
       assert.ok(Number.isFinite(timings[step]), step)
     assert.match(output, /^I am agent in \/home\/agent\/workspace/)
     assert.match(start.stderr, /ms {2}create a sandbox/)
-    assert.deepEqual([home.processes(), home.sandboxes(), await isTaken(home.port)], [[], [], false])
+    assert.deepEqual(await home.leftovers(), [])
   })
 }
 
@@ -76,19 +72,21 @@ describe('without --once', () => {
     assert.equal(await start.ended, 0, start.stderr)
     assert.match(start.stderr, /Stopping the operator; sandboxes go on running/)
     assert.equal(JSON.parse(start.stdout).ok, true)
-    assert.deepEqual([home.processes(), await isTaken(home.port), home.sandboxes().length], [[], false, 1])
+    assert.deepEqual(await home.leftovers(), [...home.sandboxes(), ...home.mounts()])
+    assert.deepEqual([home.sandboxes().length, home.mounts().length], [1, 1])
 
     // A later start makes no new key, so only a person at a terminal gets a link from it.
     const onTerminal = home.start(['--runtime', 'namespace'], { isOnTerminal: true })
     await onTerminal.shows(/Sign in once.*#code=/)
     onTerminal.child.stdin?.write('\x03')
     assert.equal(await onTerminal.ended, 0, onTerminal.stdout)
-    assert.deepEqual([home.processes(), await isTaken(home.port), home.sandboxes().length], [[], false, 1])
+    assert.deepEqual(await home.leftovers(), [...home.sandboxes(), ...home.mounts()])
+    assert.deepEqual([home.sandboxes().length, home.mounts().length], [1, 1])
 
     const last = home.start(['--once', '--runtime', 'namespace'])
     assert.equal(await last.ended, 0, last.stderr)
     assert.doesNotMatch(last.stderr, /Sign in/)
-    assert.deepEqual(home.sandboxes(), [])
+    assert.deepEqual(await home.leftovers(), [])
   })
 
   test('a port that is taken is refused, with who holds it and what to do', async () => {
@@ -167,7 +165,7 @@ The packages from npm are not installed. Type:
     const start = home.start(['--once', '--runtime', 'namespace'])
     assert.equal(await start.ended, 1)
     assert.match(start.stderr, /The operator does not get ready: the users of sandboxes cannot pass .*npx atoll doctor/s)
-    assert.deepEqual([home.processes(), await isTaken(home.port)], [[], false])
+    assert.deepEqual(await home.leftovers(), [])
   })
 
   test('without an engine it uses namespaces, and says so and how to get containers', async () => {
@@ -225,12 +223,12 @@ describe('Ctrl-C leaves nothing half-made', { concurrency: 2 }, () => {
     const copy = freshCopy(home.folder)
     const start = home.start(['--once', '--runtime', 'namespace'], { script: path.join(copy, 'scripts/start.mjs') })
     await start.shows(/installing packages from npm/)
-    await waitFor(path.join(copy, 'node_modules'))
+    await start.makes(path.join(copy, 'node_modules'))
     start.child.kill('SIGINT')
     assert.equal(await start.ended, 130)
     assert.match(start.stderr, /Interrupted by SIGINT\.\n$/)
     assert.ok(!existsSync(path.join(copy, 'node_modules')))
-    assert.deepEqual(home.processes(), [])
+    assert.deepEqual(await home.leftovers(), [])
   })
 
   test('while the first journey is under way', async () => {
@@ -239,15 +237,15 @@ describe('Ctrl-C leaves nothing half-made', { concurrency: 2 }, () => {
     await start.shows(/ms {2}create a sandbox/)
     start.child.kill('SIGTERM')
     assert.equal(await start.ended, 143, start.stderr)
-    assert.deepEqual([home.processes(), home.sandboxes(), await isTaken(home.port)], [[], [], false])
+    assert.deepEqual(await home.leftovers(), [])
   })
 
   test('while the operator starts', async () => {
     await using home = await Home.make()
     const start = home.start(['--runtime', 'namespace'])
-    await waitFor(path.join(home.folder, 'state'))
+    await start.makes(path.join(home.folder, 'state'))
     start.child.kill('SIGINT')
     assert.equal(await start.ended, 130, start.stderr)
-    assert.deepEqual([home.processes(), home.sandboxes(), await isTaken(home.port)], [[], [], false])
+    assert.deepEqual(await home.leftovers(), [])
   })
 })

@@ -8,24 +8,25 @@ async function main(): Promise<void> {
   const config = readConfig()
   const log = createLog(config.logLevel)
   for (const name of unknownNames()) log.warn({ name }, 'no setting has this name, so it has no effect')
-  const operator = await assemble(config, log)
-  let isStopping = false
-  const stop = (signal: string): void => {
-    if (isStopping) process.exit(1) // Asked twice: the second time means at once.
-    isStopping = true
-    log.info({ signal }, 'stopping; sandboxes go on running')
-    operator.stop().then(
-      () => process.exit(0),
-      (error: unknown) => {
-        log.error({ err: error }, 'stopping failed')
-        process.exit(1)
-      },
-    )
+  const { promise: asked, resolve: ask } = Promise.withResolvers<string>()
+  let isAsked = false
+  const onSignal = (signal: string): void => {
+    if (isAsked) process.exit(1) // Asked twice: the second time means at once.
+    isAsked = true
+    ask(signal)
   }
-  process.once('SIGTERM', () => stop('SIGTERM'))
-  process.on('SIGINT', () => stop('SIGINT'))
+  process.once('SIGTERM', () => onSignal('SIGTERM'))
+  process.on('SIGINT', () => onSignal('SIGINT'))
+  const operator = await assemble(config, log)
   // npm start reads standard error itself and shows it to a person.
-  await operator.start({ isPersonThere: process.stderr.isTTY || process.argv.includes('--sign-in-link') })
+  if (!isAsked) await operator.start({ isPersonThere: process.stderr.isTTY || process.argv.includes('--sign-in-link') })
+  // One that is asked while it starts gets there first: what it has begun is then known, and can be undone.
+  log.info({ signal: await asked }, 'stopping; sandboxes go on running')
+  await operator.stop().catch((error: unknown) => {
+    log.error({ err: error }, 'stopping failed')
+    process.exit(1)
+  })
+  process.exit(0)
 }
 
 main().catch((error: unknown) => {
