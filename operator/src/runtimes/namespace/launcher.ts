@@ -14,6 +14,16 @@ import { rangeSize } from './uid-ranges.ts'
 /** Where bubblewrap finds its filter and its arguments, and tells the pid of the sandbox's first process. */
 const fd = { seccomp: 3, args: 4, info: 5 } as const
 
+/**
+ * The kernel counts these for all sandboxes together, and for root itself, whose limit they share: none may have it all. A kernel that does
+ * not count them has no such files.
+ */
+const shares: Readonly<Record<string, number>> = { max_inotify_instances: 32, max_inotify_watches: 65_536 }
+const limitShares = [
+  ...Object.entries(shares).map(([name, most]) => `f=/proc/sys/user/${name}; [ ! -e $f ] || echo ${most} > $f`),
+  'exec "$@"',
+].join('; ')
+
 const launchDeadlineMs = 20_000
 const infoPollMs = 2
 
@@ -148,10 +158,11 @@ export async function openLauncher({ base, logPath, seccompPath, command }: Laun
   try {
     const enter = [`--user=/proc/${holder.pid}/ns/user`, '--setuid', '0', '--setgid', '0', '--']
     // bubblewrap inherits what it needs to build the sandbox; nothing that it starts can ever have more than the bounds.
+    const share = ['sh', '-c', limitShares, 'sh']
     const bounds = sidecarCapabilities.map((name) => `+${name}`).join()
     const bound = ['setpriv', '--inh-caps=+all', '--', 'setpriv', `--bounding-set=-all,${bounds}`, '--']
     const wrap = ['bwrap', '--args', String(fd.args), '--info-fd', String(fd.info), '--seccomp', String(fd.seccomp), '--', ...command]
-    const child = spawn('nsenter', [...enter, ...bound, ...wrap], {
+    const child = spawn('nsenter', [...enter, ...share, ...bound, ...wrap], {
       cwd: '/',
       env: { ...hostEnvironment },
       detached: true,

@@ -107,6 +107,19 @@ describe('namespace sandboxes', () => {
     assert.deepEqual(await machine.leftovers(other.plan.id), [])
   })
 
+  test('a sandbox that watches all it can leaves the others, and the host, something to watch with', async () => {
+    const greedy = await start()
+    const call = process.arch === 'arm64' ? 26 : 294
+    const open = (most: number) =>
+      `perl -e 'my $n = 0; $n++ while $n < ${most} && syscall(${call}, 0) >= 0; $| = 1; print "$n\\n"; sleep ${most > 1 ? 5 : 0}'`
+    await greedy.start({ command: `${open(500)} > taken` })
+    await until('it has taken all', async () => (await greedy.sh('cat taken')) !== '')
+    assert.equal(await greedy.sh('cat taken'), '32')
+    assert.equal(await box.sh(open(1)), '1')
+    assert.equal(execFileSync('sh', ['-c', open(1)], { encoding: 'utf8' }), '1\n')
+    await remove(greedy)
+  })
+
   test('the system calls that undo the wall are refused, and those that programs need are not', async () => {
     const architecture = hostArchitecture()
     assert.ok(architecture)
