@@ -243,7 +243,9 @@ describe('Ctrl-C leaves nothing half-made', { concurrency: 2 }, () => {
   test('while the operator starts', async () => {
     await using home = await Home.make()
     const start = home.start(['--runtime', 'namespace'])
-    await start.makes(path.join(home.folder, 'state'))
+    // By now it has begun to make disks.
+    await start.makes(path.join(home.folder, 'state/blank-disks'))
+    while (home.mounts().length === 0 && home.processes().length > 0) await new Promise((resolve) => setTimeout(resolve, 5))
     start.child.kill('SIGINT')
     assert.equal(await start.ended, 130, start.stderr)
     assert.deepEqual(await home.leftovers(), [])
