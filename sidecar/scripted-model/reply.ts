@@ -2,8 +2,8 @@
 import { answerSchema, type Protocol, readConversation, readTools, type Tool } from './conversation.ts'
 import type { Json } from './json.ts'
 import { fill } from './schema.ts'
-import { readScript, type Script } from './script.ts'
-import { callFor, type ToolCall, toolSteps } from './tool-call.ts'
+import { readScript, type Script, withoutDirectives } from './script.ts'
+import { callFor, isFinisher, type ToolCall, toolSteps } from './tool-call.ts'
 
 /** Tokens of one answer. `input` is without what came from the cache; `output` is with the reasoning. */
 export interface Usage {
@@ -34,6 +34,8 @@ export interface Decision {
   readonly reply: Reply
   readonly script: Script
   readonly tools: readonly Tool[]
+  /** Whether the request has the words that `[[find:…]]` names, anywhere but in directives. */
+  readonly hasFound: boolean | undefined
 }
 
 const slowPauseMs = 100
@@ -64,11 +66,12 @@ function actionFor(script: Script, tools: readonly Tool[], body: Json): Action {
   if (step === 'slow') return { type: 'text', pieces: slowPieces, ending: 'complete' }
   if (step === 'stall' || step === 'drop') return { type: 'text', pieces: slowPieces, ending: step }
   if (step === 'recall') return complete(`You said first: ${script.firstPrompt}`)
-  const isToolStep = toolSteps.includes(step) || step.startsWith('tool=')
+  const isToolStep = step === 'text' || toolSteps.includes(step) || step.startsWith('tool=')
   // A request without tools is a harness's own errand: a title, a summary, a choice of model.
-  if (step === 'text' || tools.length === 0) return textAction(script, tools.length === 0 ? answerSchema(body) : undefined)
+  const isText = step === 'text' && !tools.some(isFinisher)
+  if (isText || tools.length === 0) return textAction(script, tools.length === 0 ? answerSchema(body) : undefined)
   if (!isToolStep) return complete(`The script names a step that does not exist: ${step}.`)
-  const call = callFor(step, { tools, marks: script.marks, source: strings(body).join('\n') })
+  const call = callFor(step === 'text' ? 'finish' : step, { tools, marks: script.marks, source: strings(body).join('\n') })
   return call ? { type: 'call', call } : complete(`No tool is offered for the step ${step}: ${tools.map(({ name }) => name).join(' ')}`)
 }
 
@@ -76,6 +79,10 @@ function strings(value: unknown): string[] {
   if (typeof value === 'string') return [value]
   if (typeof value !== 'object' || value === null) return []
   return Object.values(value).flatMap(strings)
+}
+
+function find(body: Json, wanted: string | undefined): boolean | undefined {
+  return wanted === undefined ? undefined : withoutDirectives(strings(body).join('\n')).includes(wanted)
 }
 
 /** Each step has its own numbers, so that a sum tells whether one was lost or counted twice. */
@@ -98,5 +105,5 @@ export function decide(protocol: Protocol, body: Json, model: string): Decision 
     usage: usageAt(script.position, isThinking),
     model,
   }
-  return { reply, script, tools }
+  return { reply, script, tools, hasFound: find(body, script.marks.get('find')) }
 }

@@ -16,7 +16,7 @@ const directive = /\[\[(?<name>\w+)(?::(?<value>[\s\S]*?))?\]\]/g
 const defaultPlan = 'write,text'
 
 const hasDirective = (words: string): boolean => /\[\[\w+(?::[\s\S]*?)?\]\]/.test(words)
-const withoutDirectives = (words: string): string => words.replaceAll(directive, '').trim()
+export const withoutDirectives = (words: string): string => words.replaceAll(directive, '').trim()
 const withoutNotes = (words: string): string => words.replaceAll(/<([a-z][\w-]*)[^>]*>[\s\S]*?<\/\1>/gi, '').trim()
 
 function readMarks(prompt: string): Map<string, string> {
@@ -24,9 +24,10 @@ function readMarks(prompt: string): Map<string, string> {
   return new Map(found.map(({ groups }) => [groups?.['name'] ?? '', groups?.['value'] ?? '']))
 }
 
-/** A turn begins after the last answer that called no tool. */
+/** A turn begins after the last answer that called no tool. Those that nothing follows were cut, and are to be gone on with. */
 function currentTurn(items: readonly Item[]): readonly Item[] {
-  const end = items.findLastIndex(({ kind }, index) => kind === 'answer' && items[index + 1]?.kind !== 'call')
+  const settled = items.slice(0, items.findLastIndex(({ kind }) => kind !== 'answer') + 1)
+  const end = settled.findLastIndex(({ kind }, index) => kind === 'answer' && items[index + 1]?.kind !== 'call')
   return items.slice(end + 1)
 }
 

@@ -28,6 +28,8 @@ export interface SeenRequest {
   readonly step?: string
   /** How many tools had answered since the prompt. */
   readonly position?: number
+  /** Whether the request had the words of `[[find:…]]`; absent when it asks for none. */
+  readonly hasFound?: boolean
   /** With their namespace, if any: `namespace/name`. */
   readonly tools?: readonly string[]
   readonly call?: { readonly name: string; readonly arguments: unknown }

@@ -83,12 +83,13 @@ function answerPlainly(response: ServerResponse, kind: RequestKind, what: string
   else sendJson(response, 404, { error: { type: 'not_found', message: `There is no ${what}.` } })
 }
 
-function described({ script, reply, tools }: Decision): Partial<SeenRequest> {
+function described({ script, reply, tools, hasFound }: Decision): Partial<SeenRequest> {
   const { action } = reply
   return {
     prompt: script.prompt,
     step: script.step,
     position: script.position,
+    ...(hasFound !== undefined && { hasFound }),
     tools: tools.map(({ name, namespace }) => (namespace ? `${namespace}/${name}` : name)),
     ...(action.type === 'call' ? { call: { name: action.call.tool.name, arguments: action.call.value } } : {}),
     ...(action.type === 'call' || (action.type === 'text' && action.ending === 'complete') ? { usage: reply.usage } : {}),

@@ -17,6 +17,8 @@ export interface CallContext {
 }
 
 const shells = /^(Bash|bash|Shell|run_shell_command|exec_command|shell|shell_command|local_shell)$/
+/** Some sub-agents end by a call instead of a word. */
+const finishers = /^complete_task$/
 /** By step, what the tools of the known harnesses are called; the first that is offered is taken. */
 const names: Readonly<Record<string, readonly RegExp[]>> = {
   write: [/^(Write|write|write_file|WriteFile|create_file)$/, /^apply_patch$/, shells, /^exec$/],
@@ -28,6 +30,7 @@ const names: Readonly<Record<string, readonly RegExp[]>> = {
   sub: [/^(Task|task|Agent|spawn_agent|invoke_agent)$/],
   skill: [/^(Skill|skill|activate_skill|LoadSkill)$/, shells, /^exec$/],
   todo: [/^(TodoWrite|todowrite|update_plan|write_todos|SetTodoList|TodoList|TaskCreate)$/],
+  finish: [finishers],
   ask: [/^(AskUserQuestion|question|ask_user|request_user_input|AskUser)$/],
 }
 export const toolSteps = Object.keys(names)
@@ -73,9 +76,14 @@ interface Parts {
   readonly patch: string
 }
 
+/** Some harnesses name the folders of skills once, and shorten the paths. */
 function skillFile(skill: string, source: string): string {
-  const found = source.match(/\/[^\s)"'`]*?\/SKILL\.md/g)?.find((file) => file.endsWith(`/${skill}/SKILL.md`))
-  return found ?? `.agents/skills/${skill}/SKILL.md`
+  for (const { groups } of source.matchAll(/(?<root>(?<![\w\\])r\d+)?(?<file>\/[^\s)"'`]*?\/SKILL\.md)/g)) {
+    const { root, file = '' } = groups ?? {}
+    if (!file.endsWith(`/${skill}/SKILL.md`)) continue
+    return root === undefined ? file : `${new RegExp(`\`${root}\` = \`([^\`]+)\``).exec(source)?.[1] ?? ''}${file}`
+  }
+  return `.agents/skills/${skill}/SKILL.md`
 }
 
 function commandOf(step: string, file: string, { marks, source }: CallContext): string {
@@ -122,20 +130,25 @@ function agentOf(tool: Tool, marks: CallContext['marks']): string | undefined {
 function knownArguments(step: string, tool: Tool, parts: Parts, marks: CallContext['marks']): Json {
   const { file, content, command, patch } = parts
   const [before, after] = [marks.get('old') ?? 'scripted', marks.get('new') ?? 'edited']
-  const task = '[[plan:text]] a task for the sub-agent'
+  const task = `[[plan:text]] ${marks.has('find') ? `[[find:${marks.get('find')}]] ` : ''}a task for the sub-agent`
   const agent = agentOf(tool, marks)
   const skill = marks.get('skillname') ?? 'scripted'
   return {
     ...{ file_path: file, filePath: file, path: file, absolute_path: file, filename: file },
-    ...{ content, contents: content, file_text: content, command, cmd: command },
+    ...{ content, contents: content, file_text: content },
+    // Those that start a sub-agent take a command of another kind.
+    ...(step !== 'sub' && { command, cmd: command }),
     ...{ old_string: before, oldString: before, old_str: before, old: before },
     ...{ new_string: after, newString: after, new_str: after, new: after, edit: { old: before, new: after } },
     ...{ prompt: task, message: task, objective: task, task_name: 'scripted', description: 'scripted call', instruction: 'scripted' },
     ...{ subagent_type: agent, agent, agent_name: agent, agent_type: agent, subagentType: agent },
     ...{ skill, skill_name: skill, name: step === 'skill' ? skill : 'scripted', text: marks.get('text') ?? 'echo-me' },
+    result: marks.get('reply') ?? 'Done.',
     input: tool.name === 'apply_patch' ? patch : 'scripted',
   }
 }
+
+export const isFinisher = ({ name }: Tool): boolean => finishers.test(name)
 
 /** The call for a step; nothing when no offered tool can do it. */
 export function callFor(step: string, context: CallContext): ToolCall | undefined {

@@ -307,6 +307,23 @@ test('tools that take free text get a patch or a program', async () => {
   assert.match(String(lastSeen().call?.arguments), /tools\.exec_command\(\{"cmd":"printf/)
 })
 
+test('words that are looked for are found in the whole request, but not in directives', async () => {
+  const asking = (more: string): Promise<Response> =>
+    post('/v1/messages', { messages: [{ role: 'user', content: `[[find:plum]] ${more}` }] })
+  await asking('nothing')
+  assert.equal(lastSeen().hasFound, false)
+  await asking('a plum')
+  assert.equal(lastSeen().hasFound, true)
+})
+
+test('a sub-agent that has to end by a call does', async () => {
+  const schema = { type: 'object', properties: { result: { type: 'string' } }, required: ['result'] }
+  const tools = [{ functionDeclarations: [{ name: 'complete_task', parameters: schema }] }]
+  const contents = [{ role: 'user', parts: [{ text: '[[plan:text]] [[reply:All is done.]]' }] }]
+  await post('/v1beta/models/m:generateContent', { tools, contents })
+  assert.deepEqual(lastSeen().call, { name: 'complete_task', arguments: { result: 'All is done.' } })
+})
+
 test('an answer that has to be JSON fits its schema', async () => {
   const schema = { type: 'object', properties: { title: { type: 'string' }, kind: { enum: ['a', 'b'] } }, required: ['title', 'kind'] }
   const body = { messages: [{ role: 'user', content: 'x' }], response_format: { json_schema: { schema } } }
