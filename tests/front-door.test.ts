@@ -39,6 +39,22 @@ test('streams are no requests in flight: any number of them keeps nobody out', a
   abort.abort()
 })
 
+test('one owner who waits for many long answers leaves room for the others', async () => {
+  const key = await operator.newKey('bob')
+  const id = await operator.newSandbox({ memory_mb: 128 }, key)
+  const abort = new AbortController()
+  const exec = (command: string) => operator.call('POST', `/api/sandboxes/${id}/exec`, { key, body: { command }, signal: abort.signal })
+  const long = [exec('touch one; sleep 30'), exec('touch two; sleep 30')].map((answer) => answer.catch(() => undefined))
+  const names = async (): Promise<string> => (await operator.call('GET', `/api/sandboxes/${id}/files?path=.`)).text
+  while (!/one.*two/.test(await names()));
+  const third = await exec('true')
+  assert.deepEqual([third.status, third.body.code], [429, 'request.busy'])
+  assert.equal((await operator.call('GET', '/api/sandboxes', { key: await operator.newKey('alice') })).status, 200)
+  abort.abort()
+  await Promise.all(long)
+  for (let answer = third; answer.status !== 200; ) answer = await operator.call('GET', '/api/sandboxes', { key })
+})
+
 test('what cannot be read as a request is refused in JSON like everything else', async () => {
   const long = await say(`GET /health HTTP/1.1\r\nhost: localhost\r\nx-long: ${'x'.repeat(20_000)}\r\n\r\n`, hasBody)
   assert.match(long, /^HTTP\/1\.1 431 /)

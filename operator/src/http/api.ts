@@ -40,6 +40,7 @@ import { eventHandlers, healthHandlers } from './routes/infra.ts'
 import { sandboxHandlers, secretHandlers } from './routes/sandboxes.ts'
 import { corsRule, loopbackHosts } from './security-headers.ts'
 import { createServer, type Server } from './server.ts'
+import { Shares } from './shares.ts'
 import { View } from './view.ts'
 
 export interface ApiParts {
@@ -157,7 +158,8 @@ export function createApi(parts: ApiParts): Api {
   const previews = new Previews({ key: parts.previewKey.reveal(), now: Date.now, address: (id, port) => addresses.preview(id, port) })
   const view = new View({ store: parts.store, publicUrl: () => addresses.publicUrl(), managingOperator: config.managingOperator })
   const proxy = new PortProxy({ ...parts, answerDeadlineMs: config.proxySeconds * 1000 })
-  const doors = new Doors({ ...parts, auth, limits, previews, proxy, previewDomain: () => addresses.previewDomain() })
+  const shares = new Shares({ most: Math.ceil(config.maxRequests / 2) })
+  const doors = new Doors({ ...parts, auth, limits, shares, previews, proxy, previewDomain: () => addresses.previewDomain() })
   const server: Server = createServer({
     log,
     metrics,
@@ -165,7 +167,7 @@ export function createApi(parts: ApiParts): Api {
     fence: () => ({ cors: corsRule(config.corsOrigins), hosts: addresses.hosts() }),
     maxRequests: config.maxRequests,
   })
-  serveRoutes(parts, { ...parts, app: server.app, auth, limits }, { view, previews, stopping: stopping.signal })
+  serveRoutes(parts, { ...parts, app: server.app, auth, limits, shares }, { view, previews, stopping: stopping.signal })
   const document = openapi(parts.version)
   server.app.get('/openapi.json', (context) => context.json(document))
   server.app.get('/metrics', async (context) =>

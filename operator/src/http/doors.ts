@@ -4,18 +4,19 @@ import type { Duplex } from 'node:stream'
 import { Failure, terminalRoutes } from '@atoll/protocol'
 import type { Logger } from 'pino'
 import { type Auth, isOurs } from '../auth/auth.ts'
-import { authorize } from '../auth/caller.ts'
+import { authorize, type Caller } from '../auth/caller.ts'
 import type { Activity } from '../sandboxes/activity.ts'
 import type { Guests } from '../sandboxes/guests.ts'
 import type { Lifecycle } from '../sandboxes/lifecycle.ts'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
 import type { Store } from '../sandboxes/store.ts'
 import type { RateLimits } from './limits.ts'
-import { findSandbox } from './mount.ts'
+import { findSandbox, untilAnswered } from './mount.ts'
 import type { PortProxy, ProxyCall } from './port-proxy.ts'
 import { type Previews, previewCookie, previewParameter } from './preview.ts'
 import { type ProxyAddress, proxyAddress } from './proxy-address.ts'
 import { refuseUpgrade } from './raw-refusal.ts'
+import type { Shares } from './shares.ts'
 
 export interface DoorParts {
   readonly auth: Auth
@@ -24,6 +25,7 @@ export interface DoorParts {
   readonly guests: Guests
   readonly activity: Activity
   readonly limits: RateLimits
+  readonly shares: Shares
   readonly previews: Previews
   readonly proxy: PortProxy
   readonly previewDomain: () => string | undefined
@@ -98,6 +100,7 @@ export class Doors {
     const { target, token } = takeToken(address.target)
     const entry = await this.#enter({ ...address, target }, token, incoming)
     if (entry.token) return setCookieAndReload(entry.token, { ...address, target }, incoming, outgoing)
+    untilAnswered(outgoing, this.#parts.shares.enter(entry.sandbox.owner))
     await this.#parts.proxy.request(this.#call(entry, { ...address, target }, requestId, incoming), incoming, outgoing)
   }
 
@@ -129,7 +132,7 @@ export class Doors {
 
   /** Who may use the port: the holder of a preview token, or the owner with a credential. */
   async #enter(address: ProxyAddress, token: string | undefined, incoming: IncomingMessage): Promise<Entry> {
-    const { auth, lifecycle, limits, previews } = this.#parts
+    const { lifecycle, limits, previews } = this.#parts
     const { authorization, cookie, 'x-api-key': apiKey } = incoming.headers
     const hasCredential = isOurs.authorization(authorization) || isOurs.apiKey(apiKey)
     const shown = token === undefined ? cookiesOf(cookie) : [token]
@@ -140,19 +143,28 @@ export class Doors {
       const sandbox = await lifecycle.get(undefined, address.sandboxId)
       return { sandbox, ...(token !== undefined && { token: { value: token, expiresAt } }) }
     }
-    const caller = await auth.identify(incoming.headers)
+    const caller = await this.#identify(incoming)
     limits.countProxied(incoming, caller)
     authorize(caller, 'write')
     return { sandbox: await findSandbox(this.#parts, caller, address.sandboxId) }
   }
 
+  /** A wrong credential counts too, so that guessing is as limited as asking. */
+  #identify(incoming: IncomingMessage): Promise<Caller> {
+    const { auth, limits } = this.#parts
+    return auth.identify(incoming.headers).catch((error: unknown) => {
+      limits.countProxied(incoming, undefined)
+      throw error
+    })
+  }
+
   async #terminal(incoming: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {
-    const { auth, guests, activity, limits } = this.#parts
+    const { guests, activity, limits } = this.#parts
     const url = incoming.url ?? '/'
     const found = terminalSocket.exec(url)?.groups ?? onlyTerminalSocket.exec(url)?.groups
     const sid = found?.['sid']
     if (sid === undefined) throw new Failure('route.not_found', 'Nothing can be upgraded on this path.')
-    const caller = await auth.identify(incoming.headers)
+    const caller = await this.#identify(incoming)
     limits.count(terminalRoutes.socket, incoming, caller)
     authorize(caller, 'write')
     const sandbox = await findSandbox(this.#parts, caller, found?.['id'])

@@ -1,5 +1,6 @@
 // Serves routes of the protocol: who asks, may they, is it well formed; then one call of the handler.
 
+import type { ServerResponse } from 'node:http'
 import { Failure, type Route, singletonPath } from '@atoll/protocol'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import type { Context } from 'hono'
@@ -11,10 +12,11 @@ import type { Activity } from '../sandboxes/activity.ts'
 import type { Lifecycle } from '../sandboxes/lifecycle.ts'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
 import type { Store } from '../sandboxes/store.ts'
-import { sendFailure } from './answers.ts'
+import { sendFailure, streamBegins } from './answers.ts'
 import { readJson } from './body.ts'
 import type { App, Bindings, Call, Handler, Handlers } from './call.ts'
 import type { RateLimits } from './limits.ts'
+import type { Shares } from './shares.ts'
 
 export interface MountParts {
   readonly app: App
@@ -23,6 +25,7 @@ export interface MountParts {
   readonly store: Store
   readonly activity: Activity
   readonly limits: RateLimits
+  readonly shares: Shares
   readonly log: Logger
 }
 
@@ -55,6 +58,8 @@ function serve(parts: MountParts, route: Route, handler: Handler<Route>, path: s
 async function answer(parts: MountParts, route: Route, handler: Handler<Route>, context: Context<Bindings>): Promise<Response> {
   const { incoming, outgoing } = context.env
   const caller = await whoAsks(parts, route, context)
+  // Who runs the operator may use all of it.
+  if (caller && caller.scope !== 'admin') untilAnswered(outgoing, parts.shares.enter(caller.owner))
   const sandbox =
     caller && route.path.includes('{id}') ? await findSandbox(parts, caller, context.req.param('id'), route.seesDeleted) : undefined
   const request = await parseRequest(route, context)
@@ -78,6 +83,13 @@ async function answer(parts: MountParts, route: Route, handler: Handler<Route>, 
   const result = await handler(call as unknown as Call<Route>)
   if (route.stream) return RESPONSE_ALREADY_SENT
   return context.json(result as unknown as object, status)
+}
+
+/** Calls when nothing of a request is in flight any more. */
+export function untilAnswered(outgoing: ServerResponse, done: () => void): void {
+  outgoing.once(streamBegins, done)
+  outgoing.once('close', done)
+  if (outgoing.destroyed) done()
 }
 
 /** The caller, counted against its limits. Public routes know a caller too when a valid credential is there. */
