@@ -72,7 +72,11 @@ export const settings = {
   ),
   authPerMinute: setting(['ATOLL_RATE_AUTH'], integer(10, 1), 'Sign-ins per minute and client address.'),
   keyPerMinute: setting(['ATOLL_RATE_KEY'], integer(6000, 1), 'Calls per minute of one API key.'),
-  maxRequests: setting(['ATOLL_MAX_REQUESTS'], integer(512, 1), 'Requests in flight, streams not counted; one owner gets at most half of them.'),
+  maxRequests: setting(
+    ['ATOLL_MAX_REQUESTS'],
+    integer(512, 1),
+    'Requests in flight, streams not counted; one owner gets at most half of them.',
+  ),
   runtime: setting(
     ['SANDBOX_RUNTIME_BACKEND'],
     z
