@@ -8,9 +8,11 @@ function typeOf(schema: Json): string {
   return (text(given) || (isRecord(schema['properties']) ? 'object' : 'string')).toLowerCase()
 }
 
-function knownValue(value: unknown, schema: Json): unknown {
-  const wantsList = typeOf(schema) === 'array'
-  return wantsList && !Array.isArray(value) ? ['bash', '-lc', String(value)] : value
+/** Tools that mean the same want it in different forms. */
+function knownValue(value: unknown, schema: Json, depth: number): unknown {
+  const type = typeOf(schema)
+  if (type === 'array' && !Array.isArray(value)) return ['bash', '-lc', String(value)]
+  return type === 'object' && !isRecord(value) ? fill(schema, depth) : value
 }
 
 /** An object that the schema accepts: `known` where it names a property, else the plainest value for what is required. */
@@ -19,7 +21,7 @@ export function fillObject(schema: Json, known: Known = {}, depth = 0): Json {
   const entries = Object.entries(record(schema['properties'])).flatMap(([name, property]): [string, unknown][] => {
     const propertySchema = record(property)
     const value = known[name]
-    if (value !== undefined) return [[name, knownValue(value, propertySchema)]]
+    if (value !== undefined) return [[name, knownValue(value, propertySchema, depth + 1)]]
     return required.includes(name) ? [[name, fill(propertySchema, depth + 1)]] : []
   })
   return Object.fromEntries(entries)

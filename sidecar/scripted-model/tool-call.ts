@@ -121,17 +121,21 @@ function partsOf(step: string, context: CallContext): Parts {
   return { file, directory, content, command: commandOf(step, given, context), patch: patchOf(step, given, content) }
 }
 
-function agentOf(tool: Tool, marks: CallContext['marks']): string | undefined {
+function agentOf(tool: Tool, { marks, source }: CallContext): string | undefined {
   const described = `${tool.description} ${JSON.stringify(tool.schema)}`
-  return marks.get('agentname') ?? builtInAgents.find((name) => new RegExp(`(?<![\\w-])${name}(?![\\w-])`).test(described))
+  const isNamed = (name: string, where: string): boolean => new RegExp(`(?<![\\w-])${name}(?![\\w-])`).test(where)
+  const offered = marks.get('agentname') ?? builtInAgents.find((name) => isNamed(name, described))
+  // One of them has its list elsewhere.
+  return offered ?? (isNamed('generalist', source) ? 'generalist' : undefined)
 }
 
 /** What the properties of the known tools mean. */
-function knownArguments(step: string, tool: Tool, parts: Parts, marks: CallContext['marks']): Json {
+function knownArguments(step: string, tool: Tool, parts: Parts, context: CallContext): Json {
+  const { marks } = context
   const { file, content, command, patch } = parts
   const [before, after] = [marks.get('old') ?? 'scripted', marks.get('new') ?? 'edited']
   const task = `[[plan:text]] ${marks.has('find') ? `[[find:${marks.get('find')}]] ` : ''}a task for the sub-agent`
-  const agent = agentOf(tool, marks)
+  const agent = agentOf(tool, context)
   const skill = marks.get('skillname') ?? 'scripted'
   return {
     ...{ file_path: file, filePath: file, path: file, absolute_path: file, filename: file },
@@ -162,6 +166,6 @@ export function callFor(step: string, context: CallContext): ToolCall | undefine
     const value = `const r = await tools.exec_command(${run}); text(r.output ?? JSON.stringify(r));\n`
     return { tool, type: 'freeform', value }
   }
-  const known = knownArguments(step, tool, parts, context.marks)
+  const known = knownArguments(step, tool, parts, context)
   return { tool, type: 'arguments', value: fillObject({ type: 'object', ...tool.schema }, known) }
 }
