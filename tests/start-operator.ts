@@ -14,6 +14,8 @@ export interface OperatorOptions {
   readonly runtime?: 'docker' | 'namespace'
   /** More settings. */
   readonly env?: Readonly<Record<string, string>>
+  /** Open files that the operator finds in itself. */
+  readonly descriptors?: readonly number[]
   /** The folders of an operator that was started before, to go on with what it had. */
   readonly folder?: string
 }
@@ -135,10 +137,12 @@ export async function startOperator(options: OperatorOptions = {}): Promise<Test
   const folder = options.folder ?? mkdtempSync(path.join(os.tmpdir(), 'atoll-test-'))
   chmodSync(folder, 0o711) // Sandbox users must get to their disks below it.
   const env = environment(folder, options)
-  const child = spawn(process.execPath, [main], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(process.execPath, [main], { env, stdio: ['ignore', 'pipe', 'pipe', ...(options.descriptors ?? [])] })
   const log = createWriteStream(path.join(folder, 'operator.log'), { flags: 'a' })
   const tail: string[] = []
-  for (const stream of [child.stdout, child.stderr]) {
+  const { stdout, stderr } = child
+  if (!stdout || !stderr) throw new Error('the operator was started without its output')
+  for (const stream of [stdout, stderr]) {
     createInterface({ input: stream }).on('line', (line) => {
       log.write(`${line}\n`)
       tail.push(line)
@@ -146,7 +150,7 @@ export async function startOperator(options: OperatorOptions = {}): Promise<Test
     })
   }
   const url = await new Promise<string>((resolve, reject) => {
-    createInterface({ input: child.stdout }).on('line', (line) => {
+    createInterface({ input: stdout }).on('line', (line) => {
       const found = /"event":"listening","url":"([^"]+)"/.exec(line)?.[1]
       if (found) resolve(found)
     })

@@ -1,6 +1,6 @@
 import type { Store } from './store.ts'
 
-/** How stale the stored time of the last activity may be. */
+/** How stale the stored time of the last activity may be, which counts only when the operator starts again. */
 const resolutionMs = 5000
 
 /** Remembers when each sandbox was last used, without a write per request. An open stream counts until it is closed. */
@@ -8,6 +8,7 @@ export class Activity {
   readonly #store: Store
   readonly #now: () => number
   readonly #written = new Map<string, number>()
+  readonly #used = new Map<string, number>()
   readonly #open = new Map<string, number>()
 
   constructor(store: Store, now: () => number) {
@@ -18,6 +19,7 @@ export class Activity {
   /** The sandbox is used at this moment. */
   async touch(id: string): Promise<void> {
     const at = this.#now()
+    this.#used.set(id, at)
     if (at - (this.#written.get(id) ?? 0) < resolutionMs) return
     this.#written.set(id, at)
     await this.#store.touch(id, at)
@@ -33,16 +35,23 @@ export class Activity {
       const left = (this.#open.get(id) ?? 1) - 1
       if (left > 0) this.#open.set(id, left)
       else this.#open.delete(id)
-      this.#written.delete(id)
       await this.touch(id)
     }
+  }
+
+  /** When it was last used since the operator started, in unix milliseconds; 0 when it was not. */
+  usedAt(id: string): number {
+    return this.#used.get(id) ?? 0
   }
 
   isHeld(id: string): boolean {
     return this.#open.has(id)
   }
 
-  forget(id: string): void {
-    this.#written.delete(id)
+  /** Forgets what is not among these any more. */
+  keepOnly(ids: ReadonlySet<string>): void {
+    for (const known of [this.#written, this.#used]) {
+      for (const id of known.keys()) if (!ids.has(id)) known.delete(id)
+    }
   }
 }

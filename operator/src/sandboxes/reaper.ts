@@ -18,7 +18,9 @@ export interface ReaperParts {
 /** One round. Resolves with how many were stopped and removed. */
 export async function reap(parts: ReaperParts): Promise<{ idle: number; lifetime: number }> {
   const done = { idle: 0, lifetime: 0 }
-  for (const { id } of await parts.store.list({ states: ['running', 'stopped'] })) {
+  const sandboxes = await parts.store.list({ states: ['running', 'stopped'] })
+  parts.activity.keepOnly(new Set(sandboxes.map(({ id }) => id)))
+  for (const { id } of sandboxes) {
     // A round takes as long as its stops and removals do: each sandbox is judged by what it is when its turn comes.
     const sandbox = await parts.store.get(id)
     if (sandbox?.state !== 'running' && sandbox?.state !== 'stopped') continue
@@ -39,7 +41,8 @@ export async function reap(parts: ReaperParts): Promise<{ idle: number; lifetime
 
 /** Idle: nobody used it for its idle timeout, no stream is open, and no process started through the API still runs. */
 async function isIdle({ activity, guests, now }: ReaperParts, sandbox: SandboxRecord): Promise<boolean> {
-  if (now() - sandbox.lastActivityAt <= sandbox.idleTimeoutSeconds * 1000 || activity.isHeld(sandbox.id)) return false
+  const usedAt = Math.max(sandbox.lastActivityAt, activity.usedAt(sandbox.id))
+  if (now() - usedAt <= sandbox.idleTimeoutSeconds * 1000 || activity.isHeld(sandbox.id)) return false
   const health = await guests.of(sandbox).ready(1000, AbortSignal.timeout(5000))
   return health.processes === 0
 }
