@@ -105,13 +105,15 @@ export class Launcher {
     }
   }
 
-  /** Ends it, whatever it has made. */
+  /** Ends it. What it has made may go on. */
   async discard(): Promise<void> {
+    if (!this.hasEnded) {
+      this.#child.ref()
+      // Before its input is closed, which it would take for an order to make a sandbox of nothing.
+      this.#child.kill('SIGKILL')
+      await this.#ended
+    }
     this.#letGo()
-    if (this.hasEnded) return
-    this.#child.ref()
-    this.#child.kill('SIGKILL')
-    await this.#ended
   }
 
   /** A sandbox outlives the operator: nothing here may keep it waiting. */

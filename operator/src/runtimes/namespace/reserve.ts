@@ -80,6 +80,7 @@ export class LauncherReserve {
 
   async #discard(launcher: Launcher): Promise<void> {
     await launcher.discard()
+    await this.#options.cgroups.kill(groupOf(launcher.base))
     await this.#options.cgroups.remove(groupOf(launcher.base))
     await rm(launcher.logPath, { force: true })
   }
