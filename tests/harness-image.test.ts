@@ -28,7 +28,8 @@ test('the manifest names each harness in the pinned version, with what it can do
     Object.fromEntries(harnesses.map(({ id, version }) => [id, version])),
     Object.fromEntries(harnessParts.map((part) => [part.id, pinnedVersion(part)])),
   )
-  for (const { routes, credential_locations: places, credential_env: names } of harnesses) {
+  for (const { id, mcp, skills, subagents, routes, credential_locations: places, credential_env: names } of harnesses) {
+    assert.deepEqual({ id, mcp, skills, subagents }, { id, mcp: true, skills: true, subagents: true })
     assert.ok(routes.length > 0 && places.length > 0 && names.length > 0)
   }
 })

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { baseImage } from '../operator/src/runtimes/docker/testing/machine.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const sources = ['.dockerignore', 'sidecar/Dockerfile.all-harness', 'sidecar/harnesses/*.{ts,json,sh}', 'sidecar/scripted-model/*.ts']
+const sources = ['.dockerignore', 'sidecar/Dockerfile.all-harness', 'sidecar/harnesses/**/*.{ts,json,sh}', 'sidecar/scripted-model/*.ts']
 const officialTag = 'ghcr.io/tangle-network/blueprint-sidecar:all-harness'
 const buildDeadlineMs = 900_000
 

@@ -4,8 +4,12 @@ import path from 'node:path'
 import { placeScript } from './commands.ts'
 
 const sources = ['harnesses', 'scripted-model'] as const
-/** Sources alone: no tests, and not what was downloaded. */
-const isSource = (name: string): boolean => /\.(ts|json)$/.test(name) && !name.endsWith('.test.ts')
+/** Folders and sources: no tests, no hidden files, and not what was downloaded. */
+function isProof(file: string): boolean {
+  const name = path.basename(file)
+  if (name.startsWith('.') || name === 'downloads') return false
+  return path.extname(name) === '' || (/\.(ts|json)$/.test(name) && !name.endsWith('.test.ts'))
+}
 
 export async function placeProof(folder: string): Promise<void> {
   const draft = await mkdtemp(path.join(folder, `.draft-${process.pid}-`))
@@ -13,7 +17,7 @@ export async function placeProof(folder: string): Promise<void> {
     const verify = path.join(draft, 'verify')
     for (const name of sources) {
       const from = path.resolve(import.meta.dirname, '..', name)
-      await cp(from, path.join(verify, name), { recursive: true, filter: (file) => file === from || isSource(file) })
+      await cp(from, path.join(verify, name), { recursive: true, filter: isProof })
     }
     await writeFile(path.join(verify, 'package.json'), '{ "type": "module" }\n')
     await rename(path.join(folder, 'verify'), path.join(draft, 'old')).catch(() => undefined)

@@ -3,10 +3,11 @@
 import { mkdir, rename, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
-import { findHarness, type Harness } from './catalogue.ts'
+import { findHarness } from './catalogue.ts'
+import type { Harness } from './harness.ts'
 import { readClaims } from './install.ts'
 import type { Manifest, ManifestHarness } from './manifest.ts'
-import { type Evidence, probe } from './probe.ts'
+import { type Evidence, noExtension, probe } from './probe.ts'
 
 interface Result extends Evidence {
   readonly id: string
@@ -15,14 +16,14 @@ interface Result extends Evidence {
 
 const isGood = ({ problem }: Result): boolean => problem === ''
 
-function described(harness: Harness, version: string): ManifestHarness {
+function described(harness: Harness, { version, extensions }: Evidence): ManifestHarness {
   return {
     id: harness.id,
     label: harness.label,
     version,
     command: harness.command,
     routes: [...harness.routes],
-    ...harness.extensions,
+    ...extensions,
     models_api: harness.modelsApi,
     credential_locations: [...harness.credentialLocations],
     credential_env: [...harness.credentialEnv],
@@ -31,7 +32,7 @@ function described(harness: Harness, version: string): ManifestHarness {
 
 const manifestOf = (results: readonly Result[]): Manifest => ({
   generation: 1,
-  harnesses: results.flatMap((result) => (result.harness && isGood(result) ? [described(result.harness, result.version)] : [])),
+  harnesses: results.flatMap((result) => (result.harness && isGood(result) ? [described(result.harness, result)] : [])),
 })
 
 /** @returns why it could not be written, or undefined. */
@@ -48,15 +49,19 @@ async function writeManifest(file: string, manifest: Manifest): Promise<string |
 }
 
 function table(results: readonly Result[]): string {
-  const rows = results.map(({ id, version, problem, elapsedMs }) => [id, version || '-', `${elapsedMs} ms`, problem || 'works'])
-  const all = [['HARNESS', 'VERSION', 'TIME', 'RESULT'], ...rows]
-  const widths = [0, 1, 2].map((column) => Math.max(...all.map((row) => row[column]?.length ?? 0)))
+  const yes = (is: boolean): string => (is ? 'yes' : 'no')
+  const rows = results.map(({ id, version, problem, extensions: { mcp, skills, subagents }, elapsedMs }) => [
+    ...[id, version || '-', yes(mcp), yes(skills), yes(subagents), `${elapsedMs} ms`, problem || 'works'],
+  ])
+  const all = [['HARNESS', 'VERSION', 'MCP', 'SKILLS', 'SUBAGENTS', 'TIME', 'RESULT'], ...rows]
+  const widths = [0, 1, 2, 3, 4, 5].map((column) => Math.max(...all.map((row) => row[column]?.length ?? 0)))
   return all.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ')).join('\n')
 }
 
 async function verify(id: string, bin: string, timeoutMs: number): Promise<Result> {
   const harness = findHarness(id)
-  if (!harness) return { id, harness, version: '', problem: 'is claimed, and nobody knows how to run it', elapsedMs: 0 }
+  if (!harness)
+    return { id, harness, version: '', problem: 'is claimed, and nobody knows how to run it', extensions: noExtension, elapsedMs: 0 }
   return { id, harness, ...(await probe(harness, { bin, timeoutMs })) }
 }
 

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import path from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
@@ -65,6 +65,8 @@ async function list({ json }: GlobalOptions): Promise<void> {
 }
 
 async function install(ids: readonly string[], { json }: GlobalOptions): Promise<void> {
+  // As the operator makes it: passed through by anybody, listed by nobody.
+  mkdirSync(stateDir(), { recursive: true, mode: 0o711 })
   const installed = await run(installer, ['install', ...ids, '--folder', folder()], note)
   if (installed.code !== 0)
     throw new Failure('config.invalid', 'Not everything could be installed; the reason stands above. Nothing half-made is left.')
