@@ -1,5 +1,5 @@
 // The directories that the sidecar works in, made ready at its start.
-import { chmodSync, chownSync, mkdirSync, statSync } from 'node:fs'
+import { chmodSync, chownSync, lstatSync, mkdirSync, statSync } from 'node:fs'
 import type { Config, User } from './config.ts'
 import { describe, type Log } from './log.ts'
 
@@ -13,8 +13,9 @@ function makePrivate(directory: string): void {
 /** The user's own. The mode is set before it is given away, because afterwards only the user may do that. */
 export function giveTo(user: User, directory: string, mode: number): void {
   mkdirSync(directory, { recursive: true, mode })
-  const found = statSync(directory)
-  if (found.uid === user.uid) return
+  const found = lstatSync(directory)
+  // A link is the user's own, and leads wherever the user likes: what is there must not be given away.
+  if (found.uid === user.uid || !found.isDirectory()) return
   if (found.uid === process.getuid?.()) chmodSync(directory, mode)
   chownSync(directory, user.uid, user.gid)
 }

@@ -69,6 +69,20 @@ export function lifecycleCases(get: () => Subject): void {
     assert.equal(await box.sh('cat kept/deep/file'), 'data\nmore')
   })
 
+  test('a link in the place of the workspace gives its user nothing of the sidecar, and loses nothing', async () => {
+    const subject = get()
+    for (const target of ['/run/atoll', '/var/lib/atoll', '/dev', '/nowhere/at/all']) {
+      await box.sh(`mv ~/workspace ~/moved && ln -s ${target} ~/workspace`)
+      await subject.stop(box)
+      box = await subject.resume(box.plan)
+      // Asked from the home, since the workspace leads where nobody may go.
+      const { stdout } = await box.exec({ command: 'stat -c "%u %n" /run/atoll /var/lib/atoll /dev', cwd: '/home/agent' })
+      assert.equal(stdout, '0 /run/atoll\n0 /var/lib/atoll\n0 /dev\n', target)
+      await box.exec({ command: 'rm ~/workspace && mv ~/moved ~/workspace', cwd: '/home/agent' })
+    }
+    assert.equal(await box.sh('cat kept/deep/file'), 'data\nmore')
+  })
+
   test('secrets do not outlive a stop', async () => {
     const subject = get()
     await box.guest.configure({ env: {}, secrets: { GONE: 'secret' } })
