@@ -2,6 +2,7 @@
 import type { Harness } from './harness.ts'
 import { acp } from './harnesses/acp.ts'
 import { claudeCode } from './harnesses/claude-code.ts'
+import { codex } from './harnesses/codex.ts'
 import { echo } from './harnesses/echo.ts'
 import { gemini } from './harnesses/gemini.ts'
 import { kimiCode } from './harnesses/kimi-code.ts'
@@ -12,7 +13,7 @@ export interface Registry {
   find(id: string): Harness | undefined
 }
 
-const all: readonly Harness[] = [claudeCode, opencode, kimiCode, gemini, echo]
+const all: readonly Harness[] = [claudeCode, codex, opencode, kimiCode, gemini, echo]
 
 export const registry: Registry = {
   all,
