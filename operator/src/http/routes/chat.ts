@@ -1,5 +1,5 @@
 // Prompts, tasks and chats of the reference's clients, over the sessions and runs of the sandbox.
-import type { AgentEvent, AgentRun, AgentSession, chatRoutes } from '@atoll/protocol'
+import { type AgentEvent, type AgentRun, type AgentSession, type chatRoutes, Failure, StartRun } from '@atoll/protocol'
 import { followChat, positionOf } from '../../agents/chat-stream.ts'
 import { assistantMessageOf, type ChatScope, chatRunOf, progressOf, statusOf, userMessageOf } from '../../agents/chat-view.ts'
 import type { SandboxRecord } from '../../sandboxes/sandbox.ts'
@@ -45,12 +45,18 @@ interface Asked {
   readonly timeout_ms: number
 }
 
-const startOf = ({ backend_type: harness, context_json: context, timeout_ms: timeout, ...rest }: Asked) => ({
-  ...rest,
-  harness: harness === 'default' ? '' : harness,
-  system_prompt: context.system_prompt ?? '',
-  timeout_ms: timeout || (rest.kind === 'task' ? taskTimeoutMs : promptTimeoutMs),
-})
+/** @throws Failure `request.invalid` when the backend is no name of a harness */
+function startOf({ backend_type: harness, context_json: context, timeout_ms: timeout, ...rest }: Asked): StartRun {
+  const parsed = StartRun.safeParse({
+    ...rest,
+    harness: harness === 'default' ? '' : harness,
+    system_prompt: context.system_prompt ?? '',
+    timeout_ms: timeout || (rest.kind === 'task' ? taskTimeoutMs : promptTimeoutMs),
+  })
+  if (parsed.success) return parsed.data
+  const [issue] = parsed.error.issues
+  throw new Failure('request.invalid', `${issue?.path.join('.')}: ${issue?.message}`, { cause: parsed.error })
+}
 
 class Chats {
   readonly #parts: ChatHandlerParts

@@ -1,0 +1,177 @@
+// Agents through the operator's own door: runs, sessions, chats of the reference's clients, and what a crash leaves of them.
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { type AgentEvent, Atoll, Failure, type Sandbox } from '@atoll/sdk'
+import { readEvents, type StreamEvent } from './events.ts'
+import { testRuntimes } from './runtimes.ts'
+import { startOperator, type TestOperator } from './start-operator.ts'
+
+const clientOf = (operator: TestOperator, apiKey = operator.adminKey): Atoll => new Atoll({ url: operator.url, apiKey })
+const refusedWith = (code: string) => (error: unknown) => error instanceof Failure && error.code === code
+
+const sequenceOf = (events: readonly AgentEvent[]): number[] => events.flatMap((event) => (event.type === 'gap' ? [] : [event.seq]))
+const counted = (events: readonly AgentEvent[]): number[] => events.map((_, index) => index + 1)
+
+for (const { name: runtime, skip } of testRuntimes) {
+  describe(`agents on ${runtime}`, { skip }, () => {
+    let operator: TestOperator
+    let sandbox: Sandbox
+    before(async () => {
+      operator = await startOperator({ runtime })
+      sandbox = await clientOf(operator).sandboxes.create({ memoryMb: 512, diskGb: 1 })
+    })
+    after(() => operator[Symbol.asyncDispose]())
+
+    test('a run streams its answer, writes a file, tells its usage and ends once', async () => {
+      const events: AgentEvent[] = []
+      const run = await sandbox.agents.prompt('[[write:note.txt|from the agent]] all of it is written', {
+        harness: 'echo',
+        onEvent: (event) => events.push(event),
+      })
+      assert.equal(run.outcome, 'completed')
+      assert.equal(run.text, 'all of it is written')
+      assert.equal(await sandbox.files.readText('note.txt'), 'from the agent')
+      assert.deepEqual(sequenceOf(events), counted(events))
+      assert.ok(events.filter(({ type }) => type === 'text.delta').length >= 2)
+      assert.equal(events.filter(({ type }) => type === 'run.finished').length, 1)
+      assert.ok(events.some((event) => event.type === 'usage' && event.scope === 'run'))
+    })
+
+    test('a second run of a session remembers, also after a stop of the sandbox', async () => {
+      const first = await sandbox.agents.prompt('the word is sesame', { harness: 'echo' })
+      await sandbox.stop()
+      await assert.rejects(sandbox.agents.start('hello'), refusedWith('sandbox.not_running'))
+      await sandbox.resume()
+      const second = await sandbox.agents.prompt('[[recall]]', { sessionId: first.session_id })
+      assert.match(second.text ?? '', /the word is sesame/)
+      assert.ok((await sandbox.agents.sessions()).some(({ id, run_ids: runs }) => id === first.session_id && runs.length === 2))
+      assert.match(await sandbox.agents.transcript(first.session_id), /the word is sesame/)
+    })
+
+    test('cancelling ends the run and every process it started, also one that left its group', async () => {
+      const run = await sandbox.agents.start('[[shell:setsid sleep 7654 & sleep 7655]]', { harness: 'echo' })
+      for await (const { type } of run.events()) if (type === 'tool.started') break
+      const { outcome } = await run.cancel()
+      assert.equal(outcome, 'cancelled')
+      const { stdout } = await sandbox.exec("ps -eo args | grep -c '[s]leep 765' || true")
+      assert.equal(stdout.trim(), '0')
+      assert.equal((await run.cancel()).outcome, 'cancelled', 'and may be repeated')
+    })
+
+    test('a tool that must be asked for waits for its answer', async () => {
+      const { text } = await sandbox.agents.prompt('[[ask]]', {
+        harness: 'echo',
+        permissionMode: 'ask',
+        onPermission: () => 'allow_once',
+      })
+      assert.match(text ?? '', /The answer was allow_once/)
+    })
+
+    test('runs of one session keep their order, and those of several go on side by side', async () => {
+      const slow = await sandbox.agents.start('[[sleep:400]] first', { harness: 'echo' })
+      const next = await sandbox.agents.start('second', { sessionId: slow.sessionId })
+      const other = await sandbox.agents.prompt('elsewhere', { harness: 'echo' })
+      assert.equal(other.outcome, 'completed')
+      assert.equal((await slow.refresh()).state, 'running')
+      assert.equal((await next.refresh()).state, 'queued')
+      for await (const _ of next.events());
+      const [before, after] = [await slow.refresh(), await next.refresh()]
+      assert.ok((before.finished_at ?? 0) <= (after.started_at ?? 0))
+    })
+
+    test('what cannot be done says why', async () => {
+      const { agents } = sandbox
+      await assert.rejects(agents.start('hello', { harness: 'nobody' }), refusedWith('agent.harness_unknown'))
+      await assert.rejects(agents.start('hello', { sessionId: 'unknown' }), refusedWith('agent.session_not_found'))
+      await assert.rejects(agents.get('unknown'), refusedWith('agent.run_not_found'))
+      await assert.rejects(agents.start('   '), refusedWith('request.invalid'))
+      await assert.rejects(agents.start('x'.repeat(1_100_000)), (error) => error instanceof Failure && error.status < 500)
+      const failed = await agents.prompt('[[fail:rate_limit]]', { harness: 'echo' })
+      assert.deepEqual([failed.outcome, failed.error?.code], ['failed', 'rate_limit'])
+      const broken = await agents.prompt('[[throw]]', { harness: 'echo' })
+      assert.deepEqual([broken.outcome, broken.error?.code], ['failed', 'internal'])
+      assert.equal((await agents.prompt('a \u{10ffff} 𝕏 ﷽ ☃ ', { harness: 'echo' })).outcome, 'completed')
+    })
+
+    test('somebody else reaches none of it', async () => {
+      const run = await sandbox.agents.start('mine', { harness: 'echo' })
+      const key = await operator.newKey(`stranger-${runtime}`)
+      const base = `/api/sandboxes/${sandbox.id}`
+      for (const path of ['agents', 'agents/runs', `agents/runs/${run.id}`, `agents/runs/${run.id}/events`, 'live/chat/sessions']) {
+        assert.equal((await operator.call('GET', `${base}/${path}`, { key })).status, 404, path)
+      }
+      const read = await operator.newKey('admin', 'read')
+      assert.equal((await operator.call('POST', `${base}/prompt`, { key: read, body: { message: 'hi' } })).status, 403)
+    })
+
+    test('a chat of the reference’s clients has its messages, parts and events', async () => {
+      const base = `/api/sandboxes/${sandbox.id}`
+      const { body: chat } = await operator.call('POST', `${base}/live/chat/sessions`, { body: { title: 'A chat' } })
+      // The head of the answer comes when the chat is followed.
+      const following = chatEvents(await operator.fetch('GET', `${base}/live/chat/sessions/${chat.session_id}/stream`))
+      const message = '[[shell:echo from a tool]] and that is all'
+      const accepted = await operator.call('POST', `${base}/prompt`, {
+        body: { message, session_id: chat.session_id, backend_type: 'echo', context_json: '{"system_prompt":"be brief"}' },
+      })
+      assert.equal(accepted.status, 202)
+      assert.equal(accepted.body.accepted, true)
+      const events = await following
+      const names = events.map(({ event }) => event)
+      for (const name of [
+        'user_message',
+        'run_queued',
+        'run_started',
+        'run_progress',
+        'message.updated',
+        'run_completed',
+        'session.idle',
+      ]) {
+        assert.ok(names.includes(name), `${name} in ${names}`)
+      }
+      const parts = events.filter(({ event }) => event === 'message.part.updated').map(({ data }) => data.part)
+      assert.ok(parts.some(({ type, state }) => type === 'tool' && state.status === 'completed' && state.output.includes('from a tool')))
+      const { body: detail } = await operator.call('GET', `${base}/live/chat/sessions/${chat.session_id}`)
+      assert.deepEqual(
+        detail.messages.map(({ role, content }: { role: string; content: string }) => [role, content]),
+        [
+          ['user', message],
+          ['assistant', 'and that is all'],
+        ],
+      )
+      assert.equal(detail.runs[0].status, 'completed')
+      assert.equal((await operator.call('GET', `${base}/live/chat/sessions/nobody`)).status, 404)
+      const removed = await operator.call('DELETE', `${base}/live/chat/sessions/${chat.session_id}`, { body: {} })
+      assert.deepEqual(removed.body, { deleted: true, session_id: chat.session_id })
+    })
+  })
+
+  test(`a run goes on over kill -9 of the operator, and its reader misses nothing (${runtime})`, { skip }, async () => {
+    const first = await startOperator({ runtime })
+    const sandbox = await clientOf(first).sandboxes.create({ memoryMb: 512, diskGb: 1 })
+    const run = await sandbox.agents.start('[[shell:for i in $(seq 40); do echo line $i; sleep 0.05; done]] done', { harness: 'echo' })
+    const seen: AgentEvent[] = []
+    for await (const event of run.events()) {
+      seen.push(event)
+      if (seen.length === 8) break
+    }
+    await first.kill()
+    await using second = await startOperator({ runtime, folder: first.folder })
+    const again = await (await clientOf(second).sandboxes.get(sandbox.id)).agents.get(run.id)
+    for await (const event of again.events({ cursor: sequenceOf(seen).at(-1) })) seen.push(event)
+    assert.deepEqual(sequenceOf(seen), counted(seen))
+    const output = seen.map((event) => (event.type === 'tool.updated' ? (event.output_delta ?? '') : '')).join('')
+    assert.equal(output, Array.from({ length: 40 }, (_, index) => `line ${index + 1}\n`).join(''))
+    assert.equal(seen.filter(({ type }) => type === 'run.finished').length, 1)
+    assert.equal((await again.refresh()).outcome, 'completed')
+  })
+}
+
+/** Events of a chat up to the end of its first run. */
+async function chatEvents(answer: Response): Promise<StreamEvent[]> {
+  const events: StreamEvent[] = []
+  for await (const event of readEvents(answer)) {
+    events.push(event)
+    if (event.event === 'session.idle') break
+  }
+  return events
+}
