@@ -11,7 +11,7 @@ function makePrivate(directory: string): void {
 }
 
 /** The user's own. The mode is set before it is given away, because afterwards only the user may do that. */
-export function giveTo(user: User, directory: string, mode: number): void {
+function giveTo(user: User, directory: string, mode: number): void {
   mkdirSync(directory, { recursive: true, mode })
   const found = lstatSync(directory)
   // A link is the user's own, and leads wherever the user likes: what is there must not be given away.

@@ -16,7 +16,7 @@ async function main(log: Log): Promise<void> {
   if (process.argv[2] === '--files') {
     // Loaded only where it runs, so that it costs the start of a sandbox nothing.
     const { startFileWorker } = await import('./files/worker.ts')
-    await startFileWorker(config, log)
+    await startFileWorker(config, log, process.argv[3] ?? '')
     return
   }
   dropGroups(config)

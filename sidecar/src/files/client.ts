@@ -7,13 +7,13 @@ import { pipeline } from 'node:stream/promises'
 import { Failure, type FailureBody, isFailureCode } from '@atoll/protocol'
 import type { Unprotected } from '../commands/oom-score.ts'
 import type { Config } from '../config.ts'
-import { giveTo } from '../directories.ts'
 import type { Log } from '../log.ts'
+import { randomId } from '../random-id.ts'
 import type { Call, Handler, Routes } from '../router.ts'
 import type { ProcessMark } from './marked-processes.ts'
 import type { SecretFiles } from './secret-files.ts'
 import type { Snapshot } from './snapshot.ts'
-import { workerSocketName } from './worker-socket.ts'
+import { workerSocket } from './worker-socket.ts'
 
 export interface FilesClientParts {
   readonly config: Config
@@ -39,6 +39,9 @@ const some = (headers: http.IncomingHttpHeaders, names: readonly string[]): http
 const brokenOff = (cause: unknown): Failure =>
   new Failure('sandbox.unreachable', 'The file worker of the sandbox ended in the middle of this. Try again.', { cause, retryAfterMs: 100 })
 
+/** Of what a worker says before it ends. */
+const maxSaidLength = 2000
+
 const missing = new Set<string>(['file.not_found', 'file.not_a_directory'])
 
 function notThere(thrown: unknown): undefined {
@@ -47,14 +50,12 @@ function notThere(thrown: unknown): undefined {
 
 export class FilesClient {
   readonly #parts: FilesClientParts
-  readonly #directory: string
+  readonly #name = randomId()
   readonly #agent = new http.Agent({ keepAlive: true })
   #worker: Promise<ChildProcess> | undefined
 
   constructor(parts: FilesClientParts) {
     this.#parts = parts
-    this.#directory = path.join(parts.config.state, 'files')
-    giveTo(parts.config.user, this.#directory, 0o711)
   }
 
   /** @throws Failure `process.spawn_failed` */
@@ -82,19 +83,24 @@ export class FilesClient {
     }
     const [, program = ''] = process.argv
     const worker = unprotected(() =>
-      // The user may not enter the sidecar's directory; the worker starts inside of its own part, so it needs no way in.
-      spawn(process.execPath, [path.resolve(program), '--files'], {
-        cwd: this.#directory,
+      // What a process of the user has open, or stands in, the user's other processes reach through /proc: nothing of the sidecar's disk,
+      // which has no limit.
+      spawn(process.execPath, [path.resolve(program), '--files', this.#name], {
+        cwd: '/',
         env,
         uid,
         gid,
         detached: true,
-        stdio: ['pipe', 'pipe', 'inherit'],
+        stdio: ['pipe', 'pipe', 'pipe'],
       }),
     )
+    let said = ''
+    worker.stderr.on('data', (chunk: Buffer) => {
+      said = (said + chunk.toString('latin1')).slice(0, maxSaidLength)
+    })
     worker.once('exit', (code, signal) => {
       this.#worker = undefined
-      log('warn', 'the file worker ended', { code, signal })
+      log('warn', 'the file worker ended', { code, signal, said })
     })
     const ended = once(worker, 'exit').then(() => Promise.reject(new Error('The file worker ended at its start.')))
     await Promise.race([once(worker.stdout, 'data'), ended])
@@ -104,7 +110,7 @@ export class FilesClient {
 
   async #request(options: { method: string; path: string; headers?: http.OutgoingHttpHeaders }): Promise<http.ClientRequest> {
     await this.#ready()
-    return http.request({ ...options, agent: this.#agent, socketPath: path.join(this.#directory, workerSocketName) })
+    return http.request({ ...options, agent: this.#agent, socketPath: workerSocket(this.#name) })
   }
 
   /** Passes a caller's request on, and the answer back, both as they come. */

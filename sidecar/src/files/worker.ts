@@ -1,11 +1,12 @@
 // The process that touches files. It runs as the sandbox user, so that it can do what the user can and nothing else.
+import { once } from 'node:events'
 import { constants } from 'node:fs'
 import { access, mkdir, stat } from 'node:fs/promises'
 import { Failure } from '@atoll/protocol'
 import type { Config } from '../config.ts'
 import type { Log } from '../log.ts'
 import type { Call, Handler, Routes } from '../router.ts'
-import { createServer, listen } from '../server.ts'
+import { createServer } from '../server.ts'
 import { describeEntry, list, type Move, makeDirectory, move, remove } from './entries.ts'
 import { fileFailure } from './file-failure.ts'
 import { killMarked, type ProcessMark } from './marked-processes.ts'
@@ -14,7 +15,7 @@ import { type SecretFiles, writeSecretFiles } from './secret-files.ts'
 import { takeSnapshot } from './snapshot.ts'
 import { download, upload } from './transfer.ts'
 import { sendChanges } from './watch-stream.ts'
-import { workerSocketName } from './worker-socket.ts'
+import { workerSocket } from './worker-socket.ts'
 
 const pathOf = ({ query }: Call): string => query.get('path') ?? ''
 
@@ -64,13 +65,13 @@ function workerRoutes(config: Config, paths: Paths): Routes {
   })
 }
 
-/** Serves in the working directory, and says on standard output when it does. */
-export async function startFileWorker(config: Config, log: Log): Promise<void> {
+/** Serves, and says on standard output when it does. */
+export async function startFileWorker(config: Config, log: Log, name: string): Promise<void> {
   process.umask(0o022)
   const paths = new Paths(config.workspace, [...new Set([config.user.home, config.workspace, '/tmp'])])
   const server = createServer({ routes: workerRoutes(config, paths), upgrades: {}, log })
-  // The sidecar may not do everything that root may elsewhere, so the socket must be open to it as to others; the directory is not.
-  await listen(server, workerSocketName, 0o777)
+  server.listen(workerSocket(name))
+  await once(server, 'listening')
   process.stdout.write('ready\n')
   // When the sidecar ends, its end of this pipe closes.
   process.stdin.once('end', () => process.exit(0)).resume()

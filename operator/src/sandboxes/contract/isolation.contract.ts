@@ -33,6 +33,18 @@ export function isolationCases(get: () => Subject): void {
     assert.equal(await sh('stat -c %a /tmp'), '1777')
   })
 
+  test('no process of the user stands in, or has open, what is not on a disk with a limit', async () => {
+    await (await get().shared()).guest.call({ method: 'GET', path: '/files?path=.' })
+    // Whatever else there is of the host: its system, read-only, and its log, which only the sidecar may write.
+    const places = await sh('for p in /proc/[0-9]*; do readlink $p/cwd $p/fd/*; done 2>/dev/null | sort -u; true')
+    const files = places.split('\n').filter((place) => place.startsWith('/') && !/^(\/(dev|proc|home\/agent)(\/.*)?|\/tmp)$/.test(place))
+    assert.deepEqual(
+      files.filter((place) => place !== '/'),
+      [],
+    )
+    await refuses('for p in /proc/[0-9]*; do touch $p/cwd/../lib/atoll/probe && exit 0; done; exit 1')
+  })
+
   test('the rest of the file system is read-only', async () => {
     for (const directory of ['/', '/usr', '/usr/bin', '/etc', '/opt', '/opt/atoll', '/run', '/var', '/home', '/root']) {
       await refuses(`touch ${directory}/probe`)
