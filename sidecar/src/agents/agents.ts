@@ -222,10 +222,16 @@ export class Agents {
       last_seq: 0,
       ...(isLong && { has_long_prompt: true }),
     }
-    this.#withRoom(session.id, () => {
-      this.#store.saveRequest(record, request)
-      this.#store.saveRun(record)
-    })
+    try {
+      this.#withRoom(session.id, () => {
+        this.#store.saveRequest(record, request)
+        this.#store.saveRun(record)
+      })
+    } catch (error) {
+      if (session.runs.length === 0) this.#forget(session)
+      else this.#store.removeRun(record)
+      throw error
+    }
     const run = new Run(record, this.#logOf(record))
     this.#runs.set(run.id, run)
     session.runs.push(run)

@@ -1,5 +1,5 @@
 // The events of one run on disk, a JSON document a line. It outlives the sidecar, and any number of readers follow it at their own pace.
-import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
 import type { AgentEvent } from '@atoll/protocol'
 import type { Feed, Reader } from '../event-stream.ts'
 import { errnoOf } from '../files/file-failure.ts'
@@ -7,6 +7,8 @@ import { errnoOf } from '../files/file-failure.ts'
 const batchBytes = 128 * 1024
 /** What readers that keep up find at hand, also of events that the disk had no room for. */
 const tailLength = 256 * 1024
+/** What a file system takes beside the bytes themselves. */
+const spareBytes = 16 * 1024
 const head = /^\{"seq":(\d+),"at":\d+,"type":"([\w.]+)"/
 
 /** An event that is in a log. */
@@ -110,25 +112,38 @@ export class RunLog implements Feed {
     this.#tail.push({ seq, text })
     this.#tailSize += text.length
     while (this.#tailSize > tailLength && this.#tail.length > 1) this.#tailSize -= this.#tail.shift()?.text.length ?? 0
-    this.#write(fd, seq, Buffer.from(`${text}\n`))
+    const bytes = Buffer.from(`${text}\n`)
+    if (!this.#write(fd, seq, bytes) && type === 'run.finished') this.#writeAnyway(fd, seq, bytes)
     if (this.#bytes > this.#options.maxBytes) this.#dropOldest()
     this.#notify()
   }
 
-  /** What finds no room on disk is a gap for readers that come too late for the tail. */
-  #write(fd: number, seq: number, bytes: Buffer): void {
+  /** What finds no room on disk is a gap for readers that come too late for the tail. Answers whether it is there. */
+  #write(fd: number, seq: number, bytes: Buffer): boolean {
     for (;;) {
       try {
         for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done)
         this.#lines.push({ seq, at: this.#bytes, length: bytes.length })
         this.#bytes += bytes.length
-        return
+        return true
       } catch (error) {
         if (!isDiskFull(error)) throw error
         ftruncateSync(fd, this.#bytes)
-        if (!this.#options.makeRoom()) return
+        if (!this.#options.makeRoom()) return false
       }
     }
+  }
+
+  /** The end is worth more than what came before it. */
+  #writeAnyway(fd: number, seq: number, bytes: Buffer): void {
+    for (let freed = 0; freed < bytes.length + spareBytes; ) {
+      const line = this.#lines.pop()
+      if (!line) break
+      freed += line.length
+      this.#bytes = line.at
+    }
+    ftruncateSync(fd, this.#bytes)
+    this.#write(fd, seq, bytes)
   }
 
   /** Keeps the newer half. */
@@ -142,6 +157,7 @@ export class RunLog implements Feed {
     try {
       for (const piece of this.#pieces(fd, start)) for (let done = 0; done < piece.length; ) done += writeSync(other, piece, done)
     } catch (error) {
+      rmSync(draft, { force: true })
       if (!isDiskFull(error)) throw error
       return
     } finally {

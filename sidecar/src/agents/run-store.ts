@@ -82,6 +82,13 @@ export class RunStore {
     return run.has_long_prompt ? readFileSync(this.#file(run.session_id, `${run.id}.prompt`), 'utf8') : run.prompt
   }
 
+  /** Takes away what there is of a run that never was. */
+  removeRun({ session_id, id }: RunRecord): void {
+    for (const name of ['request', 'request.draft', 'prompt', 'json', 'json.draft']) {
+      rmSync(this.#file(session_id, `${id}.${name}`), { force: true })
+    }
+  }
+
   /** The document of the session goes first: a folder without one is a leftover. */
   removeSession(id: string): void {
     rmSync(this.#file(id, 'session.json'), { force: true })

@@ -135,7 +135,9 @@ export class FilesClient {
   /** Asks the worker for the sidecar itself. @throws Failure of the worker */
   async #ask(method: string, target: string, body: object | string = {}): Promise<Buffer> {
     const outgoing = await this.#request({ method, path: target })
-    outgoing.end(method === 'GET' ? undefined : typeof body === 'string' ? body : JSON.stringify(body))
+    // Of these two methods a body would travel without its length, and be taken for another request.
+    if (method === 'GET' || method === 'DELETE') outgoing.end()
+    else outgoing.end(typeof body === 'string' ? body : JSON.stringify(body))
     const [answer]: IncomingMessage[] = await once(outgoing, 'response').catch((cause: unknown) => {
       throw brokenOff(cause)
     })

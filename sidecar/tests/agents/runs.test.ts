@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -57,7 +59,8 @@ test('files that the harness and its commands change are told, by their path in 
     ],
   )
   assert.equal(readFileSync(path.join(agents.sidecar.workspace, 'a/own.txt'), 'utf8'), 'hello')
-  assert.equal(existsSync(`/tmp/atoll-run-${run.id}`), false, agents.sidecar.log)
+  assert.equal(existsSync(`/tmp/atoll-run-${run.id}`), false)
+  assert.doesNotMatch(agents.sidecar.log, /leftovers/)
 })
 
 test('a session remembers, and its transcript has every prompt and event', async () => {
@@ -279,4 +282,31 @@ test('a log keeps to its size, with the gap named, and old conversations make ro
   for (let count = 0; count < 6; count++) await client.perform({ ...echo, prompt: 'y'.repeat(100_000) })
   assert.equal((await small.call('GET', `/agents/runs/${long.run.id}`)).status, 404)
   assert.ok(readdirSync(path.join(small.folder, 'state/agents')).length < 6)
+})
+
+test('a full disk takes old conversations first, and the end of a run last', async () => {
+  const prepare = async (folder: string): Promise<void> => {
+    mkdirSync(path.join(folder, 'state'))
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1000k', 'tmpfs', path.join(folder, 'state')])
+  }
+  await using full = (await startAgentSidecar({ prepare })).sidecar
+  try {
+    const client = new AgentClient(full)
+    const old = await client.perform({ ...echo, prompt: 'z'.repeat(200_000) })
+    const { run, events } = await client.perform({ ...echo, prompt: '[[shell:head -c 3000000 /dev/zero | tr "\\0" x]] after all' })
+    assert.equal(run.outcome, 'completed')
+    assert.equal(events.at(-1)?.type, 'run.finished')
+    assert.equal((await full.call('GET', `/agents/runs/${old.run.id}`)).status, 404)
+    const late = await client.follow(run.id)
+    assert.ok(late.some(({ type }) => type === 'gap'))
+    const end = late.at(-1)
+    assert.ok(end?.type === 'run.finished' && end.outcome === 'completed')
+    const refused = await client.refusal({ ...echo, prompt: 'q'.repeat(1_040_000) })
+    assert.deepEqual([refused.status, refused.code], [507, 'file.disk_full'])
+    assert.equal((await client.perform({ ...echo, prompt: 'still here' })).run.text, 'still here')
+  } finally {
+    full.process.kill('SIGKILL')
+    await once(full.process, 'exit')
+    execFileSync('umount', [path.join(full.folder, 'state')])
+  }
 })
