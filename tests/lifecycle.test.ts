@@ -83,6 +83,9 @@ for (const { name: runtime, skip } of testRuntimes) {
       assert.equal(new Set(answers.map(({ body }) => body.id)).size, 1)
       const { status, body } = await create({ name: 'twice' })
       assert.deepEqual([status, body.code], [422, 'idempotency.mismatch'])
+      await call('DELETE', `/api/sandboxes/${answers[0]?.body.id}`)
+      const late = await create({ name: 'once' })
+      assert.deepEqual([late.status, late.body.code], [409, 'sandbox.ended'], 'a key that has had its sandbox makes no second one')
     })
 
     test('stop keeps the files, resume starts again, and both are safe to repeat', async () => {

@@ -70,7 +70,7 @@ export class Lifecycle {
     if (found.fingerprint !== fingerprint) {
       throw new Failure('idempotency.mismatch', 'This Idempotency-Key was used with another body. Use a new key for a new sandbox.')
     }
-    const sandbox = await this.get(owner, found.sandboxId)
+    const sandbox = await this.get(owner, found.sandboxId, true)
     const running = this.#creations.get(sandbox.id)?.settled
     const settled = running ?? (sandbox.end ? Promise.reject(endFailure(sandbox)) : Promise.resolve(sandbox))
     settled.catch(() => undefined) // The caller may not wait for it; the record keeps the reason.
