@@ -11,6 +11,7 @@ export const failureTable = {
   'request.too_large': [413, 'The body is larger than this route takes.'],
   'request.timeout': [408, 'The request was not complete in time.'],
   'request.busy': [503, 'The operator serves as many requests as it may.'],
+  'store.unavailable': [503, 'The state of the operator cannot be written, as on a full disk.'],
   'request.rate_limited': [429, 'Too many requests of this kind.'],
   'request.host_refused': [403, 'The Host or Origin header is not one of this operator.'],
   'route.not_found': [404, 'No such route.'],

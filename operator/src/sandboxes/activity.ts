@@ -22,7 +22,12 @@ export class Activity {
     this.#used.set(id, at)
     if (at - (this.#written.get(id) ?? 0) < resolutionMs) return
     this.#written.set(id, at)
-    await this.#store.touch(id, at)
+    try {
+      await this.#store.touch(id, at)
+    } catch {
+      // A full disk must not take the answer with it: the time is known here, and is written at the next use.
+      this.#written.delete(id)
+    }
   }
 
   /** The sandbox is in use until the answer is called. */

@@ -14,6 +14,17 @@ function makePrivate(file: string): void {
   for (const each of [file, `${file}-wal`, `${file}-shm`]) if (existsSync(each)) chmodSync(each, 0o600)
 }
 
+/** Result codes of SQLite without their details: the disk failed, or is full. */
+const unwritable = new Set([10, 13])
+
+/** What a caller can do something about is told from a defect. */
+function explained(error: unknown): unknown {
+  const code = error instanceof Error && 'errcode' in error ? Number(error.errcode) & 0xff : 0
+  if (!unwritable.has(code)) return error
+  const message = 'The state of the operator cannot be written: its disk is full, or fails. Nothing was changed. Make room and try again.'
+  return new Failure('store.unavailable', message, { cause: error, retryAfterMs: 5000 })
+}
+
 export class Database {
   readonly #db: DatabaseSync
   readonly #statements = new Map<string, StatementSync>()
@@ -72,9 +83,14 @@ export class Database {
     return statement
   }
 
+  /** @throws Failure `store.unavailable` */
   run(sql: string, values: Row = {}): { changes: number; id: number } {
-    const { changes, lastInsertRowid } = this.#prepare(sql).run(values)
-    return { changes: Number(changes), id: Number(lastInsertRowid) }
+    try {
+      const { changes, lastInsertRowid } = this.#prepare(sql).run(values)
+      return { changes: Number(changes), id: Number(lastInsertRowid) }
+    } catch (error) {
+      throw explained(error)
+    }
   }
 
   all(sql: string, values: Row = {}): Record<string, unknown>[] {
@@ -85,16 +101,17 @@ export class Database {
     return this.#prepare(sql).get(values)
   }
 
-  /** Runs `work` as one transaction; a throw undoes all of it. */
+  /** Runs `work` as one transaction; a throw undoes all of it. @throws Failure `store.unavailable` */
   transaction<Result>(work: () => Result): Result {
-    this.#db.exec('begin immediate')
     try {
+      this.#db.exec('begin immediate')
       const result = work()
       this.#db.exec('commit')
       return result
     } catch (error) {
-      this.#db.exec('rollback')
-      throw error
+      // SQLite may have undone it already, as where the disk is full.
+      if (this.#db.isTransaction) this.#db.exec('rollback')
+      throw explained(error)
     }
   }
 

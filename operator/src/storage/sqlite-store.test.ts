@@ -69,3 +69,23 @@ test('a transaction that throws leaves nothing', () => {
   db.close()
   remove()
 })
+
+test('a database that is full says so, keeps what it has, and takes more when there is room again', () => {
+  const { file, remove } = temporary()
+  const db = new Database(file)
+  const add = (text: string) => db.run('insert into settings (name, value) values (:name, :text)', { name: text.slice(0, 20), text })
+  const pages = Number(db.one('pragma page_count')?.['page_count'])
+  db.run(`pragma max_page_count = ${pages + 1}`)
+  const long = 'x'.repeat(100_000)
+  assert.throws(() => add(long), { code: 'store.unavailable', status: 503 })
+  const both = (): void => {
+    add('short')
+    add(long)
+  }
+  assert.throws(() => db.transaction(both), { code: 'store.unavailable' })
+  assert.equal(db.one(`select 1 from settings where name = 'short'`), undefined)
+  db.run(`pragma max_page_count = ${pages + 1000}`)
+  db.transaction(both)
+  db.close()
+  remove()
+})
