@@ -1,4 +1,4 @@
-// Makes the sidecar program: `node`, `sidecar.mjs` and `pty.node` in one folder that any glibc sandbox can run from.
+// Makes the sidecar program: `node`, `sidecar.mjs` and what it loads beside it, in one folder that any glibc sandbox can run from.
 import { createHash } from 'node:crypto'
 import { chmod, copyFile, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { createRequire, isBuiltin } from 'node:module'
@@ -77,9 +77,22 @@ const ptyBesideBundle: Plugin = {
   },
 }
 
+/** Reading the library costs each start of a sandbox some milliseconds, and few need it: it stands beside the bundle. */
+const acpBesideBundle: Plugin = {
+  name: 'acp-beside-bundle',
+  setup: (building) => {
+    building.onResolve({ filter: /\/acp-library\.ts$/ }, ({ kind }) =>
+      kind === 'dynamic-import' ? { path: './acp-library.mjs', external: true } : undefined,
+    )
+  },
+}
+
 async function bundleCode(folder: string): Promise<void> {
   const { outputFiles } = await build({
-    entryPoints: { sidecar: path.join(packageFolder, 'src/main.ts') },
+    entryPoints: {
+      sidecar: path.join(packageFolder, 'src/main.ts'),
+      'acp-library': path.join(packageFolder, 'src/agents/drivers/acp-library.ts'),
+    },
     outdir: folder,
     outExtension: { '.js': '.mjs' },
     write: false,
@@ -93,7 +106,7 @@ async function bundleCode(folder: string): Promise<void> {
     logLevel: 'warning',
     // Of the protocol only its failures have code in here; anything else fails the build instead of bringing a schema library along.
     alias: { '@atoll/protocol/sidecar': path.resolve(packageFolder, '../protocol/src/sidecar.ts'), '@atoll/protocol': failures },
-    plugins: [requiredNodeModules, ptyBesideBundle],
+    plugins: [requiredNodeModules, ptyBesideBundle, acpBesideBundle],
   })
   for (const { path: file, text } of outputFiles) await writeFile(file, withoutImports(text))
 }

@@ -11,7 +11,7 @@ import { type AgentClient, assertWhole, processesOf, startAgentSidecar, told } f
 const readyFile = '/opt/harness-lab/READY'
 
 /** Where the programs of the harnesses are. ATOLL_HARNESS_PROGRAMS names another folder. */
-const programs =
+export const programs =
   process.env['ATOLL_HARNESS_PROGRAMS'] ?? (existsSync(readyFile) ? readFileSync(readyFile, 'utf8').trim() : '/opt/atoll-harnesses/bin')
 
 export interface HarnessContract {

@@ -7,7 +7,7 @@ import type { HarnessProcess, Turn, TurnContext, TurnEnd } from '../harness.ts'
 import { agentError, providerError } from '../harness-error.ts'
 import { AcpEvents } from './acp-events.ts'
 import { endProcess, tailOf } from './endings.ts'
-import { count, type Json, record } from './json.ts'
+import { count, type Json, record, text } from './json.ts'
 import { errorOfMessage } from './model-errors.ts'
 
 /** What is special about a program. */
@@ -19,8 +19,7 @@ export interface AcpProgram {
   /** Whether the model of the turn is chosen by argv or env already. */
   readonly choosesModel: boolean
   readonly toolName?: (call: Acp.ToolCallUpdate) => string | undefined
-  /** The texts that make up the prompt. */
-  readonly prompt: readonly string[]
+  readonly prompt: string
   /** After an earlier session was opened, its history may still be told; it is over when nothing came for so long. */
   readonly quietMs?: number
   /** How long it may take to end by itself. */
@@ -38,6 +37,7 @@ export interface AcpEnd extends TurnEnd {
 
 const handshakeMs = 60_000
 const cancelMs = 1500
+const lastWordsMs = 300
 
 /** The tokens that a program told in its answer; not yet in the stable protocol. */
 export function usageOf(answer: Json | undefined): Usage | undefined {
@@ -52,13 +52,26 @@ export function usageOf(answer: Json | undefined): Usage | undefined {
   }
 }
 
+type Refusal = Error & { readonly code: number }
+
+const isRefusal = (error: unknown): error is Refusal => error instanceof Error && 'code' in error && typeof error.code === 'number'
+
+/** Some programs pass on the JSON of a provider. */
+function plain(message: string): string {
+  try {
+    return text(record(record(JSON.parse(message))['error'])['message']) || message
+  } catch {
+    return message
+  }
+}
+
 /** What a refusal over the protocol means. Programs put the provider's status into the code, the data or the message. */
-export function errorOfRefusal(error: unknown): AgentError {
-  if (!(error instanceof Error)) return agentError('internal', String(error))
-  const code = 'code' in error ? count(error.code) : 0
+function errorOfRefusal(error: Refusal): AgentError {
+  const { code } = error
   const data = record('data' in error ? error.data : undefined)
   const detail = typeof data['details'] === 'string' ? data['details'] : data['message']
-  const message = typeof detail === 'string' && !error.message.includes(detail) ? `${error.message}: ${detail}` : error.message
+  const said = plain(error.message)
+  const message = typeof detail === 'string' && !said.includes(detail) ? `${said}: ${detail}` : said
   const status = count(data['statusCode']) || count(data['http_status_code']) || code
   // Gemini answers 500 to whatever had no status.
   if (status >= 400 && status < 600)
@@ -125,7 +138,8 @@ class AcpTurn {
       this.#program.opened?.(sessionId, (error) => this.#failed.resolve({ outcome: 'failed', error }))
       return await this.#prompt(connection, sessionId)
     } catch (error) {
-      return { outcome: 'failed', error: isAgentError(error) ? error : errorOfRefusal(error) }
+      if (isAgentError(error)) return { outcome: 'failed', error }
+      return { outcome: 'failed', error: isRefusal(error) ? errorOfRefusal(error) : agentError('lost', `${error}`) }
     } finally {
       this.#events.closeMessage()
     }
@@ -136,8 +150,7 @@ class AcpTurn {
   }
 
   async #connect(process: HarnessProcess): Promise<Connection> {
-    // Loaded only where it is needed, so that it costs the start of a sandbox nothing.
-    const { client, ndJsonStream } = await import('@agentclientprotocol/sdk')
+    const { client, ndJsonStream } = await import('./acp-library.ts')
     const wire = ndJsonStream(Writable.toWeb(process.stdin), bytesOf(process.stdout))
     let lastAnswer: Json | undefined
     let lastUpdate = Date.now()
@@ -208,8 +221,7 @@ class AcpTurn {
     const { signal } = this.#context
     if (signal.aborted) return { outcome: 'cancelled' }
     this.#isLive = true
-    const prompt = this.#program.prompt.map((text): Acp.ContentBlock => ({ type: 'text', text }))
-    const answered = agent.request('session/prompt', { sessionId, prompt })
+    const answered = agent.request('session/prompt', { sessionId, prompt: [{ type: 'text', text: this.#program.prompt }] })
     const cancelled = Promise.withResolvers<AcpEnd>()
     const cancel = async (): Promise<void> => {
       await agent.notify('session/cancel', { sessionId }).catch(() => undefined)
@@ -257,11 +269,6 @@ class AcpTurn {
 const isAgentError = (error: unknown): error is AgentError =>
   typeof error === 'object' && error !== null && !(error instanceof Error) && 'retryable' in error
 
-const earlierSessionError = (error: unknown): AgentError => {
-  const known = errorOfRefusal(error)
-  return known.code === 'auth' ? known : agentError('session_not_found', known.message)
-}
-
 async function reopen(
   agent: Acp.ClientContext,
   earlier: Acp.LoadSessionRequest,
@@ -270,19 +277,27 @@ async function reopen(
   try {
     return (await agent.request<Acp.LoadSessionResponse>(method, earlier)) ?? {}
   } catch (error) {
-    throw earlierSessionError(error)
+    if (!isRefusal(error)) throw error
+    const known = errorOfRefusal(error)
+    throw known.code === 'auth' ? known : agentError('session_not_found', known.message)
   }
 }
 
 /** The bytes of a stream that ends without complaint when its process does. */
-const bytesOf = (stream: Readable): ReadableStream<Uint8Array> =>
-  new ReadableStream({
+function bytesOf(stream: Readable): ReadableStream<Uint8Array> {
+  let isOpen = true
+  return new ReadableStream({
     start: (controller) => {
-      stream.on('data', (chunk: Uint8Array) => controller.enqueue(chunk))
-      stream.once('error', () => undefined)
-      stream.once('close', () => controller.close())
+      stream.on('data', (chunk: Uint8Array) => isOpen && controller.enqueue(chunk))
+      stream.on('error', () => undefined)
+      stream.once('close', () => isOpen && controller.close())
+    },
+    cancel: () => {
+      isOpen = false
+      stream.destroy()
     },
   })
+}
 
 export async function runAcpTurn(turn: Turn, context: TurnContext, program: AcpProgram): Promise<TurnEnd> {
   const env = { TMPDIR: context.scratch, ...program.env }
@@ -290,12 +305,15 @@ export async function runAcpTurn(turn: Turn, context: TurnContext, program: AcpP
   const tail = tailOf(process)
   process.stdin.on('error', () => undefined)
   const acpTurn = new AcpTurn(turn, context, program)
-  const died = process.exit.then((exit): AcpEnd => {
+  const died = process.exit.then(async (exit): Promise<AcpEnd> => {
+    await delay(lastWordsMs, undefined, { ref: false })
     const how = exit.type === 'exited' ? `with status ${exit.code}` : exit.type === 'signalled' ? `by ${exit.signal}` : 'unseen'
     return { outcome: 'failed', error: agentError('lost', `${program.argv[0]} ended ${how} in the middle of the turn. ${tail()}`.trim()) }
   })
   let end = await Promise.race([acpTurn.run(process), died])
-  if (context.signal.aborted) end = { outcome: 'cancelled', stopReason: 'cancelled' }
+  // A program that ends closes its output first; how it ended tells more.
+  if (end.error?.code === 'lost') end = await Promise.race([died, delay(2 * lastWordsMs, end, { ref: false })])
+  if (context.signal.aborted && end.outcome !== 'completed') end = { outcome: 'cancelled', stopReason: 'cancelled' }
   await endProcess(process, program.patienceMs)
   if (program.closing) end = await program.closing(end)
   const { answer: _, ...rest } = end

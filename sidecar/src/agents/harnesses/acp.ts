@@ -18,7 +18,7 @@ async function run(command: string, turn: Turn, context: TurnContext): Promise<T
     argv: ['/bin/sh', '-c', command],
     modes: modes[turn.permissionMode],
     choosesModel: false,
-    prompt: turn.systemPrompt === '' ? [turn.prompt] : [`<instructions>\n${turn.systemPrompt}\n</instructions>`, turn.prompt],
+    prompt: turn.systemPrompt === '' ? turn.prompt : `<instructions>\n${turn.systemPrompt}\n</instructions>\n\n${turn.prompt}`,
     closing: async (end: AcpEnd) => {
       const usage = usageOf(end.answer)
       if (usage) context.emit({ type: 'usage', scope: 'step', ...usage })

@@ -124,7 +124,7 @@ async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
     modes: [],
     choosesModel: true,
     toolName: ({ toolCallId }) => /^(?<name>.+?)__/.exec(toolCallId)?.groups?.['name'],
-    prompt: [turn.prompt],
+    prompt: turn.prompt,
     quietMs: 200,
     // It writes everything at once, and does not end by itself while it has MCP servers.
     patienceMs: 100,

@@ -137,7 +137,7 @@ async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
     },
     modes: [turn.permissionMode === 'ask' ? 'default' : 'yolo'],
     choosesModel: 'KIMI_MODEL_NAME' in model,
-    prompt: [turn.prompt],
+    prompt: turn.prompt,
     opened: (id, fail) => {
       sessionId = id
       following = followRecords(context, [news, ownFolder(context), id], (entry) => {

@@ -1,0 +1,78 @@
+// Any program that speaks ACP, tried with one that does: asked for by its command instead of by a name.
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { type ScriptedModel, startScriptedModel } from '../../scripted-model/server.ts'
+import { type AgentClient, assertWhole, processesOf, startAgentSidecar, told } from './agent-client.ts'
+import { programs } from './harness.contract.ts'
+
+const isThere = existsSync(path.join(programs, 'kimi'))
+
+describe('a program that speaks ACP', { skip: isThere ? false : `kimi is not in ${programs}` }, () => {
+  let agents: AgentClient
+  let server: ScriptedModel
+  before(async () => {
+    server = await startScriptedModel()
+    agents = await startAgentSidecar({ env: { ATOLL_HARNESS_PROGRAMS: programs } })
+  })
+  after(async () => {
+    await agents?.sidecar[Symbol.asyncDispose]()
+    await server?.close()
+  })
+
+  const request = (prompt: string, more: object = {}) => ({
+    harness: 'acp:kimi acp',
+    prompt,
+    timeout_ms: 60_000,
+    env_json: {
+      KIMI_MODEL_NAME: 'scripted',
+      KIMI_MODEL_API_KEY: 'scripted-key',
+      KIMI_MODEL_BASE_URL: `${server.url}/v1`,
+      KIMI_DISABLE_TELEMETRY: '1',
+      KIMI_CODE_NO_AUTO_UPDATE: '1',
+    },
+    ...more,
+  })
+
+  test('writes a file, streams, and goes on with its conversation in another process', async () => {
+    const { run, events } = await agents.perform(request('[[plan:write,text]] the word is quokka'))
+    assert.equal(assertWhole(events).outcome, 'completed', JSON.stringify(events.at(-1)))
+    assert.equal(readFileSync(path.join(agents.sidecar.workspace, 'hello.txt'), 'utf8'), 'hello from the scripted model\n')
+    assert.ok(told(events, 'text.delta').length >= 2)
+    assert.equal(told(events, 'tool.started')[0]?.kind, 'edit')
+    const next = await agents.perform(request('[[plan:recall]] which word?', { session_id: run.session_id }))
+    assert.match(next.run.text ?? '', /quokka/)
+  })
+
+  for (const decision of ['allow_once', 'reject'] as const) {
+    test(`is asked for leave, and heeds ${decision}`, async () => {
+      const file = `asked-${decision}.txt`
+      const { id } = await agents.start(request(`[[plan:write,text]][[file:${file}]]`, { permission_mode: 'ask' }))
+      const events = await agents.follow(id, {
+        onEvent: async (event) => {
+          if (event.type === 'permission.requested') await agents.permit(id, event.request_id, decision)
+        },
+      })
+      assertWhole(events)
+      assert.equal(told(events, 'tool.finished')[0]?.status, decision === 'allow_once' ? 'ok' : 'denied')
+      assert.equal(existsSync(path.join(agents.sidecar.workspace, file)), decision === 'allow_once')
+    })
+  }
+
+  test('is told the system prompt, and says what cannot be given to it', async () => {
+    const { events } = await agents.perform(request('[[plan:text]] go', { system_prompt: 'Speak of plovers.', max_turns: 3 }))
+    assertWhole(events)
+    assert.ok(server.requests.some(({ prompt }) => prompt?.includes('Speak of plovers.')))
+    assert.match(told(events, 'warning')[0]?.message ?? '', /limit of turns/)
+  })
+
+  test('is refused when it is not there, and fails when it does not speak the protocol', async () => {
+    assert.equal((await agents.refusal(request('go', { harness: 'acp:no-such-program --acp' }))).code, 'agent.harness_missing')
+    const { id } = await agents.start(request('go', { harness: 'acp:sh -c "echo something is wrong >&2; exit 3"' }))
+    const end = assertWhole(await agents.follow(id))
+    assert.deepEqual([end.outcome, end.error?.code], ['failed', 'lost'])
+    assert.match(end.error?.message ?? '', /status 3.*something is wrong/)
+    assert.deepEqual(processesOf(id), [])
+  })
+})
