@@ -50,7 +50,8 @@ function notThere(thrown: unknown): undefined {
 
 export class FilesClient {
   readonly #parts: FilesClientParts
-  readonly #name = randomId()
+  /** Of the worker that runs. Each has another, so that nobody can take the place of the next one. */
+  #name = ''
   readonly #agent = new http.Agent({ keepAlive: true })
   #worker: Promise<ChildProcess> | undefined
 
@@ -82,6 +83,7 @@ export class FilesClient {
       ATOLL_HEARTBEAT_MS: String(config.limits.heartbeatMs),
     }
     const [, program = ''] = process.argv
+    this.#name = randomId()
     const worker = unprotected(() =>
       // What a process of the user has open, or stands in, the user's other processes reach through /proc: nothing of the sidecar's disk,
       // which has no limit.
