@@ -25,7 +25,7 @@ export interface Limits {
   /** Events kept of one run, and what all conversations may take on disk. */
   readonly runLogBytes: number
   readonly allRunsBytes: number
-  /** A run whose model says nothing for so long has failed; a run may set its own in its environment. */
+  /** A run whose model says nothing for so long has failed; one that thinks has longer. A run may set its own in its environment. */
   readonly modelSilenceMs: number
 }
 
@@ -89,7 +89,7 @@ export function readConfig(variables: Variables = process.env): Config {
       agentQueue: number('ATOLL_AGENT_QUEUE', 200),
       runLogBytes: number('ATOLL_RUN_LOG_BYTES', 32 * mebibyte),
       allRunsBytes: number('ATOLL_ALL_RUNS_BYTES', 512 * mebibyte),
-      modelSilenceMs: number('ATOLL_MODEL_SILENCE_MS', 18_000),
+      modelSilenceMs: number('ATOLL_MODEL_SILENCE_MS', 15_000),
     },
   }
 }

@@ -17,6 +17,8 @@ import { WorkspaceChanges } from './workspace-changes.ts'
 
 const defaultTimeoutMs = 30 * 60_000
 const watchMs = 250
+/** A model that thinks is silent for longer than one that is about to speak. */
+const patienceWithThought = 10
 /** A run may say for itself how long its model may be silent. */
 const silenceVariable = 'ATOLL_MODEL_SILENCE_MS'
 
@@ -73,6 +75,7 @@ export class ActiveRun {
   readonly #scratch: string
   #stopReason: StopReason | undefined
   #heardAt = performance.now()
+  #isThinking = false
 
   constructor(parts: ActiveRunParts) {
     const { id, cwd, config, files, launcher, journal, log } = parts
@@ -203,7 +206,8 @@ export class ActiveRun {
 
   get #silenceMs(): number {
     const own = Number(this.#parts.environment.variables[silenceVariable])
-    return Number.isFinite(own) && own > 0 ? own : this.#parts.config.limits.modelSilenceMs
+    if (Number.isFinite(own) && own > 0) return own
+    return this.#parts.config.limits.modelSilenceMs * (this.#isThinking ? patienceWithThought : 1)
   }
 
   #hear(): void {
@@ -233,6 +237,8 @@ export class ActiveRun {
 
   #emit(event: RunEvent): void {
     this.#hear()
+    this.#isThinking = event.type === 'reasoning.delta'
+    if ('text' in event && event.text === '' && event.type.endsWith('.delta')) return
     if (event.type === 'session.linked') this.#parts.onLinked(event.native_session_id)
     const shown = event.type === 'file.changed' ? { ...event, path: this.#changes.shown(event.path) } : event
     this.#parts.journal.tell(shown)

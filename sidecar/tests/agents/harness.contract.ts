@@ -22,6 +22,8 @@ export interface HarnessContract {
   readonly model?: string
   /** A model that every tool is offered to, where others have to look for some. */
   readonly plainModel?: string
+  /** Whether it ends after so many answers of the model. */
+  readonly limitsTurns?: boolean
 }
 
 const failures: readonly (readonly [step: string, code: AgentErrorCode])[] = [
@@ -33,7 +35,14 @@ const failures: readonly (readonly [step: string, code: AgentErrorCode])[] = [
   ['hang', 'network'],
 ]
 
-export function harnessContract({ id, program, credentials, model = 'scripted', plainModel = model }: HarnessContract): void {
+export function harnessContract({
+  id,
+  program,
+  credentials,
+  model = 'scripted',
+  plainModel = model,
+  limitsTurns = false,
+}: HarnessContract): void {
   const isThere = existsSync(path.join(programs, program))
   describe(`the harness ${id}`, { skip: isThere ? false : `${program} is not in ${programs}` }, () => {
     let agents: AgentClient
@@ -195,6 +204,24 @@ export function harnessContract({ id, program, credentials, model = 'scripted', 
         assert.notEqual(end.outcome, 'failed', JSON.stringify(end))
       })
     }
+
+    test('ends after as many turns as it may take', { skip: limitsTurns ? false : 'it has no such limit' }, async () => {
+      const plan = '[[plan:shell,shell,shell,shell,text]][[command:sleep 0.2; echo again]] work'
+      const { run, events } = await agents.perform(request(plan, { max_turns: 2 }))
+      assertWhole(events)
+      assert.equal(run.outcome, 'max_turns', JSON.stringify(run))
+      const shells = told(events, 'tool.started').length
+      assert.ok(shells >= 1 && shells <= 3, `${shells} commands`)
+    })
+
+    test('tells no credential that a command of it prints', async () => {
+      const names = Object.keys(credentials(server.url)).filter((name) => !/URL$/.test(name))
+      const { run, events } = await agents.perform(request(`[[plan:shell,text]][[command:printenv ${names.join(' ')}]] look`))
+      assertWhole(events)
+      assert.equal(run.outcome, 'completed', JSON.stringify(run.error))
+      const values = names.map((name) => credentials(server.url)[name] ?? '')
+      assert.ok(values.every((value) => !JSON.stringify([run, events]).includes(value)))
+    })
 
     test('keeps prompt and credentials out of the arguments, and the credentials from commands of the user', async () => {
       const started = await agents.start(request('[[plan:sleep,text]] a-word-of-the-prompt'))

@@ -119,6 +119,13 @@ test('a model that says nothing has failed, and a run sets its own patience', as
   assert.deepEqual([run.outcome, run.error?.code, run.error?.retryable], ['failed', 'network', true])
 })
 
+test('a model that thinks may be silent for longer', async () => {
+  await using quick = (await startAgentSidecar({ env: { ATOLL_MODEL_SILENCE_MS: '300' } })).sidecar
+  const client = new AgentClient(quick)
+  assert.equal((await client.perform({ ...echo, prompt: '[[think:1200]] a thought' })).run.outcome, 'completed')
+  assert.equal((await client.perform({ ...echo, prompt: '[[sleep:1200]] nothing' })).run.error?.code, 'network')
+})
+
 test('a question waits for its answer, and `always` holds for the rest of the session', async () => {
   const ask = async (decision: string, session_id = ''): Promise<{ run: AgentRun; events: AgentEvent[] }> => {
     const { id } = await agents.start({ ...echo, session_id, prompt: '[[ask:door]]' })

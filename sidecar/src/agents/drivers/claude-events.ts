@@ -116,6 +116,8 @@ export class ClaudeEvents {
     const id = kind === 'tool_use' ? text(block['id']) : `${speaker.messageId}-${index}`
     speaker.blocks.set(index, { id, kind, isDone: false })
     if (kind === 'tool_use') this.#startTool(block, parent)
+    else if (kind === 'thinking')
+      this.#emit({ type: 'reasoning.delta', message_id: id, text: '', ...(parent !== undefined && { parent_tool_id: parent }) })
   }
 
   #startTool(block: Json, parent: string | undefined): void {

@@ -131,6 +131,7 @@ export class CodexEvents {
   #begin(item: Json, params: Json): void {
     const tool = toolOf(item)
     const id = text(item['id'])
+    if (item['type'] === 'reasoning') this.#emit({ type: 'reasoning.delta', message_id: id, text: '' }, params)
     if (!tool || this.#started.has(id)) return
     this.#started.set(id, tool)
     if (item['tool'] === 'spawnAgent') this.#lastSpawn = id

@@ -174,7 +174,7 @@ class CodexTurn {
 
   /** Codex has no limit of its own: what begins after the last answer that may be is interrupted. */
   #checkLimit(item: Json): void {
-    if (this.#isAtLimit && (item['type'] === 'reasoning' || item['type'] === 'agentMessage')) void this.#interrupt()
+    if (this.#isAtLimit && item['type'] !== 'userMessage') void this.#interrupt()
   }
 
   async #waitForSubagents(): Promise<void> {

@@ -1,6 +1,6 @@
 // Says what it was told, and does what directives in the prompt ask for. It needs no program and no model, so that every part around a
 // harness can be tried without one.
-//   [[sleep:ms]] [[write:path|content]] [[shell:command]] [[ask]] [[recall]] [[fail:code]] [[throw]]
+//   [[sleep:ms]] [[think:ms]] [[write:path|content]] [[shell:command]] [[ask]] [[recall]] [[fail:code]] [[throw]]
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type AgentErrorCode, Failure } from '@atoll/protocol'
@@ -20,6 +20,11 @@ const cancelled: TurnEnd = { outcome: 'cancelled' }
 async function sleep(argument: string, _turn: Turn, { signal }: TurnContext): Promise<Done> {
   await delay(Number(argument), undefined, { signal }).catch(() => undefined)
   return signal.aborted ? { end: cancelled } : undefined
+}
+
+async function think(argument: string, turn: Turn, context: TurnContext): Promise<Done> {
+  context.emit({ type: 'reasoning.delta', message_id: randomId(), text: 'Let me see.' })
+  return sleep(argument, turn, context)
 }
 
 async function write(argument: string, { cwd }: Turn, { emit, writeFile }: TurnContext): Promise<Done> {
@@ -73,7 +78,7 @@ async function throwOne(): Promise<Done> {
   throw new Error('It was asked to throw.')
 }
 
-const acts: Readonly<Record<string, Act | undefined>> = { sleep, write, shell, ask, recall, fail, throw: throwOne }
+const acts: Readonly<Record<string, Act | undefined>> = { sleep, think, write, shell, ask, recall, fail, throw: throwOne }
 
 /** The prompt without its directives, in at least three pieces. */
 function pieces(text: string): readonly string[] {
