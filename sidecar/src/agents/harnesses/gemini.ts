@@ -9,6 +9,9 @@ import { standIn } from '../drivers/stand-in.ts'
 import type { Harness, Turn, TurnContext, TurnEnd } from '../harness.ts'
 import { agentError } from '../harness-error.ts'
 
+/** Where users keep credentials of their own, in their home. */
+const ownFiles: readonly string[] = ['.gemini/oauth_creds.json', '.gemini/gemini-credentials.json', '.gemini/.env']
+
 const keyOf = (env: Readonly<Record<string, string>>): string | undefined => env['GEMINI_API_KEY'] || env['GOOGLE_API_KEY']
 
 /** What must hold for every turn, whatever the user's own settings say. */
@@ -148,7 +151,6 @@ export const gemini: Harness = {
   skills: true,
   subagents: true,
   credentialEnv: ['GEMINI_API_KEY', 'GOOGLE_API_KEY', 'GOOGLE_GEMINI_BASE_URL'],
-  hasCredentials: (env, hasFile) =>
-    Boolean(keyOf(env)) || hasFile('.gemini/oauth_creds.json') || hasFile('.gemini/gemini-credentials.json'),
+  hasCredentials: (env, hasFile) => Boolean(keyOf(env)) || ownFiles.some((file) => hasFile(file)),
   turn: run,
 }
