@@ -16,7 +16,14 @@ before(() => {
 })
 after(() => rmSync(base, { recursive: true, force: true }))
 
-const harness = (...words: readonly string[]) => atoll(['harness', ...words], { env: { ATOLL_STATE_DIR: stateDir } })
+/** How this machine reaches npm. */
+const reaching = ['NODE_EXTRA_CA_CERTS', 'HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'npm_config_registry']
+const environment = (): Record<string, string> => ({
+  ...Object.fromEntries(reaching.flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : []))),
+  ATOLL_STATE_DIR: stateDir,
+})
+
+const harness = (...words: readonly string[]) => atoll(['harness', ...words], { env: environment() })
 
 test('a harness is installed with progress, proven, listed, and not fetched twice', { timeout: 300_000 }, async () => {
   const first = await harness('install', 'kimi')
@@ -51,7 +58,7 @@ test('an installation that is stopped leaves what there was', { timeout: 60_000 
   const folder = path.join(stateDir, 'harnesses')
   const before = readdirSync(folder).sort()
   const { code, stderr } = await atoll(['harness', 'install', 'codex'], {
-    env: { ATOLL_STATE_DIR: stateDir },
+    env: environment(),
     onStart: (child) => child.stderr?.on('data', (said) => String(said).includes('codex: fetching') && child.kill('SIGTERM')),
   })
   assert.equal(code, 1)

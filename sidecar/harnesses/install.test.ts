@@ -1,11 +1,12 @@
 // Installing from npm: only what was pinned, all or nothing, nothing twice.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readlinkSync, rmSync, statSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { install } from './install.ts'
 import { fetchTarball } from './tarball.ts'
 import { harnessParts } from './versions.ts'
@@ -61,25 +62,35 @@ test('a harness has its command, what it needs and its proof; a second time noth
   assert.deepEqual(await once(spawn(path.join(folder, 'bin/blueprint-verify-harnesses'), ['kimi-code']), 'exit'), [0, null])
 })
 
+const drafts = (): string[] => readdirSync(folder).filter((name) => name.startsWith('.draft-'))
+
+/** An installation that has begun to fetch. */
+async function begin(): Promise<ChildProcess> {
+  const before = drafts()
+  const child = spawn(process.execPath, [main, 'install', 'codex', '--folder', folder], { stdio: ['ignore', 'ignore', 'inherit'] })
+  while (drafts().every((name) => before.includes(name))) await delay(2)
+  return child
+}
+
 for (const [signal, leftovers] of [
   ['SIGTERM', 0],
   ['SIGKILL', 1],
 ] as const) {
-  test(`an installation ended by ${signal} leaves nothing that looks installed`, { timeout: 300_000 }, async () => {
-    const child = spawn(process.execPath, [main, 'install', 'codex', '--folder', folder], { stdio: ['ignore', 'pipe', 'inherit'] })
-    for await (const _ of child.stdout) break
+  test(`an installation ended by ${signal} leaves nothing that looks installed`, { timeout: 60_000 }, async () => {
+    const child = await begin()
     child.kill(signal)
     await once(child, 'exit')
-    const names = readdirSync(folder)
-    assert.equal(names.filter((name) => name.startsWith('.draft-')).length, leftovers)
+    assert.equal(drafts().length, leftovers)
     assert.deepEqual(
-      names.filter((name) => !name.startsWith('.draft-')),
+      readdirSync(folder).filter((name) => !name.startsWith('.draft-')),
       [],
     )
     // The next one takes away what this one could not.
-    const next = spawn(process.execPath, [main, 'install', 'codex', '--folder', folder], { stdio: ['ignore', 'pipe', 'inherit'] })
-    for await (const _ of next.stdout) break
-    assert.equal(readdirSync(folder).filter((name) => name.startsWith(`.draft-${child.pid}-`)).length, 0)
+    const next = await begin()
+    assert.deepEqual(
+      drafts().filter((name) => name.startsWith(`.draft-${child.pid}-`)),
+      [],
+    )
     next.kill('SIGTERM')
     await once(next, 'exit')
   })
