@@ -69,8 +69,12 @@ export class AgentClient {
   }
 }
 
+/** What a container leaves to the sidecar; with it alone, it can look into no process and no closed directory of the user's. */
+const rights = '+setuid,+setgid,+kill,+chown'
+const asInContainer = ['setpriv', '--no-new-privs', `--bounding-set=-all,${rights}`, `--inh-caps=-all,${rights}`]
+
 export const startAgentSidecar = async (options: Parameters<typeof startSidecarProcess>[0] = {}): Promise<AgentClient> =>
-  new AgentClient(await startSidecarProcess(options))
+  new AgentClient(await startSidecarProcess({ through: asInContainer, ...options }))
 
 export const told = <Type extends AgentEvent['type']>(events: readonly AgentEvent[], type: Type): Told<Type>[] =>
   events.filter((event): event is Told<Type> => event.type === type)

@@ -187,6 +187,17 @@ test('one run at a time in a session, in order, and several sessions at once', a
   assert.ok((views[3]?.started_at ?? 0) >= (views[1]?.finished_at ?? Number.POSITIVE_INFINITY))
 })
 
+test('only so many sessions work at once, and the others take their turn', async () => {
+  await using few = (await startAgentSidecar({ env: { ATOLL_AGENT_RUNS: '2' } })).sidecar
+  const client = new AgentClient(few)
+  const started = await Promise.all([1, 2, 3].map((index) => client.start({ ...echo, prompt: `[[sleep:400]] ${index}` })))
+  await until('two of them run', async () => {
+    const states = await Promise.all(started.map(async ({ id }) => (await client.view(id)).state))
+    return states.filter((state) => state === 'running').length === 2 && states.includes('queued')
+  })
+  for (const { id } of started) assert.equal(assertWhole(await client.follow(id)).outcome, 'completed')
+})
+
 test('200 prompts wait in a session, the next is refused, and none is lost', async () => {
   const first = await agents.start({ ...echo, prompt: '[[sleep:1500]] first' })
   const { session_id } = first
