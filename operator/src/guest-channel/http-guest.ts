@@ -34,6 +34,12 @@ const unreachable = (cause: unknown): Failure =>
     ? cause
     : new Failure('sandbox.unreachable', 'The sandbox does not answer. Try again, or stop and resume it.', { cause, retryAfterMs: 1000 })
 
+/** A promise whose failures are those of a sandbox that does not answer, also where its socket is gone before anything was asked. */
+const orUnreachable = <Result>(work: ConstructorParameters<typeof Promise<Result>>[0]): Promise<Result> =>
+  new Promise(work).catch((error: unknown) => {
+    throw unreachable(error)
+  })
+
 const singleHeaders = (headers: http.IncomingHttpHeaders): Record<string, string | undefined> =>
   Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, Array.isArray(value) ? value.join(', ') : value]))
 
@@ -99,9 +105,9 @@ class HttpGuest implements Guest {
       headers: { ...headers, ...(json !== undefined && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(json) }) },
       ...(signal && { signal }),
     }
-    return new Promise((resolve, reject) => {
+    return orUnreachable((resolve, reject) => {
       const request = http.request(options)
-      request.once('error', (error) => reject(unreachable(error)))
+      request.once('error', reject)
       request.once('response', (response) =>
         resolve({ status: response.statusCode ?? 0, headers: singleHeaders(response.headers), body: response }),
       )
@@ -116,7 +122,10 @@ class HttpGuest implements Guest {
 
   async call<Answer>(request: GuestRequest): Promise<Answer> {
     const answer = await this.send(request)
-    return JSON.parse(await readText(answer.body))
+    const text = await readText(answer.body).catch((error: unknown) => {
+      throw unreachable(error)
+    })
+    return JSON.parse(text)
   }
 
   async connect(port: number, signal?: AbortSignal): Promise<net.Socket> {
@@ -125,9 +134,9 @@ class HttpGuest implements Guest {
   }
 
   upgrade(path: string, headers: Readonly<Record<string, string>>, signal?: AbortSignal): Promise<Upgraded & { socket: net.Socket }> {
-    return new Promise((resolve, reject) => {
+    return orUnreachable((resolve, reject) => {
       const request = http.request({ createConnection: () => connectSocket(this.#socketPath), path, headers, ...(signal && { signal }) })
-      request.once('error', (error) => reject(unreachable(error)))
+      request.once('error', reject)
       request.once('response', (response) => {
         refusal({ status: response.statusCode ?? 0, headers: singleHeaders(response.headers), body: response }).then(reject, reject)
       })
