@@ -7,4 +7,5 @@ harnessContract({
   model: 'gpt-5.5',
   plainModel: 'scripted',
   limitsTurns: true,
+  sessions: '.codex/sessions',
 })

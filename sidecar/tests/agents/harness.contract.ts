@@ -24,6 +24,8 @@ export interface HarnessContract {
   readonly plainModel?: string
   /** Whether it ends after so many answers of the model. */
   readonly limitsTurns?: boolean
+  /** Where in the home it keeps its conversations. */
+  readonly sessions?: string
 }
 
 const failures: readonly (readonly [step: string, code: AgentErrorCode])[] = [
@@ -42,6 +44,7 @@ export function harnessContract({
   model = 'scripted',
   plainModel = model,
   limitsTurns = false,
+  sessions,
 }: HarnessContract): void {
   const isThere = existsSync(path.join(programs, program))
   describe(`the harness ${id}`, { skip: isThere ? false : `${program} is not in ${programs}` }, () => {
@@ -150,6 +153,25 @@ export function harnessContract({
         if (status && run.error?.http_status !== undefined) assert.equal(run.error.http_status, Number(status))
       })
     }
+
+    test('tells that a model cannot be reached as network within 20 s', async () => {
+      const at = Date.now()
+      const { run, events } = await agents.perform(request('[[plan:text]] try', { env_json: credentials('http://127.0.0.1:1') }))
+      const tookMs = Date.now() - at
+      assertWhole(events)
+      assert.deepEqual([run.outcome, run.error?.code], ['failed', 'network'], JSON.stringify(run.error))
+      assert.ok(tookMs < 20_000, `it took ${tookMs} ms`)
+    })
+
+    test('tells that it does not know the conversation any more', {
+      skip: sessions ? false : 'where it keeps them is not said',
+    }, async () => {
+      const first = await agents.perform(request('[[plan:text]] hello'))
+      await agents.sidecar.exec(`rm -r ${sessions}`, { cwd: agents.sidecar.home })
+      const { run, events } = await agents.perform(request('[[plan:text]] and now?', { session_id: first.run.session_id }))
+      assertWhole(events)
+      assert.deepEqual([run.outcome, run.error?.code], ['failed', 'session_not_found'], JSON.stringify(run.error))
+    })
 
     test('calls a tool of an MCP server', async () => {
       const { run, events } = await agents.perform(
