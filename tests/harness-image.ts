@@ -53,16 +53,26 @@ async function must(ended: Promise<Ended>, what: string): Promise<string> {
   return stdout.trim()
 }
 
+/** Of what other sources became, an image is over a gigabyte. What a container still uses stays. */
+async function removeOlder(hash: string): Promise<void> {
+  const { stdout } = await engine('image', 'ls', '--filter', 'reference=atoll/harnesses', '--format', '{{.Repository}}:{{.Tag}}')
+  const older = stdout.split('\n').filter((tag) => tag && !tag.includes(`:${hash}`))
+  if (older.length > 0) await engine('image', 'rm', ...older)
+  await engine('image', 'prune', '--force', '--filter', 'label=atoll.stage=install', '--filter', 'until=1h')
+}
+
 /** The image of all harnesses, or of some: built unless one of the same sources is there. */
 export async function harnessImage(subset?: string): Promise<string> {
   const baseId = await must(engine('image', 'inspect', '--format', '{{.Id}}', baseImage), 'looking for the base image')
-  const tag = `atoll/harnesses:${sourceHash()}-${baseId.slice(-8)}${subset ? `-${subset.replaceAll(',', '-')}` : ''}`
+  const hash = sourceHash()
+  const tag = `atoll/harnesses:${hash}-${baseId.slice(-8)}${subset ? `-${subset.replaceAll(',', '-')}` : ''}`
   if ((await engine('image', 'inspect', tag)).code !== 0) {
     // Not every machine's containers reach npm, and a second image needs the same tarballs.
     const download = ['sidecar/harnesses/main.ts', 'download', '--downloads', 'sidecar/harnesses/downloads']
     await must(runProgram(process.execPath, download), 'downloading')
     const choice = subset ? ['--build-arg', `BLUEPRINT_HARNESSES=${subset}`] : ['-t', officialTag]
     await must(engine('build', '-f', 'sidecar/Dockerfile.all-harness', '-t', tag, ...choice, '.'), 'docker build')
+    await removeOlder(hash)
   }
   return tag
 }
