@@ -1,6 +1,10 @@
 // The operator is killed, restarted and stopped; sandboxes and clients go on.
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
+import path from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { describe, test } from 'node:test'
+import { readCgroupLayout } from '../operator/src/host/cgroup-layout.ts'
 import { readEvents } from './events.ts'
 import { testRuntimes } from './runtimes.ts'
 import { startOperator, type TestOperator } from './start-operator.ts'
@@ -99,3 +103,19 @@ for (const { name: runtime, skip } of testRuntimes) {
     })
   })
 }
+
+test('a graceful stop takes the control groups of the operator away', async () => {
+  await using operator = await startOperator({ runtime: 'namespace' })
+  await operator.call('DELETE', `/api/sandboxes/${await operator.newSandbox()}`)
+  const { v1, v2 } = readCgroupLayout()
+  const db = new DatabaseSync(path.join(operator.folder, 'state/atoll.db'))
+  const name = String(db.prepare(`select value from settings where name = 'instance_id'`).get()?.['value'])
+  db.close()
+  const groups = [...v1.values(), ...(v2 ? [v2.root] : [])].map((root) => path.join(root, 'atoll', name))
+  assert.ok(groups.some((group) => existsSync(group)))
+  assert.equal(await operator.stop(), 0)
+  assert.deepEqual(
+    groups.filter((group) => existsSync(group)),
+    [],
+  )
+})

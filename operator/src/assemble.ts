@@ -92,6 +92,7 @@ async function openRuntimes(config: Config, instanceId: string, log: Logger): Pr
   const close = async (): Promise<void> => {
     for (const runtime of runtimes.values()) await runtime.close()
     await disks.close()
+    cgroups.close()
   }
   return { runtimes, close }
 }
