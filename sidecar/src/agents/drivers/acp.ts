@@ -73,12 +73,12 @@ function errorOfRefusal(error: Refusal): AgentError {
   const said = plain(error.message)
   const message = typeof detail === 'string' && !said.includes(detail) ? `${said}: ${detail}` : said
   const status = count(data['statusCode']) || count(data['http_status_code']) || code
-  // Gemini answers 500 to whatever had no status.
-  if (status >= 400 && status < 600)
-    return status === 500 && errorOfMessage(message).code === 'network' ? errorOfMessage(message) : providerError(status, message)
+  if (status >= 400 && status < 600 && status !== 500) return providerError(status, message)
   if (code === -32_000) return agentError('auth', message)
   if (data['errorKind'] === 'rate_limit') return agentError('rate_limit', message)
-  return errorOfMessage(message)
+  // Some say 500 of whatever has no status, and more in words.
+  const told = errorOfMessage(message)
+  return status === 500 && told.code === 'internal' ? providerError(status, message) : told
 }
 
 const serversOf = (turn: Turn): Acp.McpServer[] =>

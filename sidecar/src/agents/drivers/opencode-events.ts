@@ -30,7 +30,7 @@ export function errorOf(error: Json): AgentError {
   if (status > 0) return providerError(status, message)
   if (name === 'ProviderAuthError') return agentError('auth', message)
   if (name === 'ContextOverflowError') return agentError('context', message)
-  if (/model.?not.?found/i.test(`${name} ${message}`)) return agentError('model_not_found', message)
+  if (name === 'ProviderModelNotFoundError') return agentError('model_not_found', message)
   return errorOfMessage(message)
 }
 

@@ -60,6 +60,15 @@ const tidy = `
   done
   rm -f "$0"/tmp/*/chats/session-*-"$2".jsonl`
 
+/**
+ * Says so of a session that holds nothing. A turn that failed or was cancelled before the model had answered is taken out of the history,
+ * and a session without any other cannot be opened again.
+ */
+const emptiness = `
+  for file in "$0"/tmp/*/chats/session-*-"$1".jsonl; do
+    [ ! -e "$file" ] || awk '/"[$]set":{"messages"/ { any = 0 } /"type":"gemini"/ { any = 1 } END { if (!any) print "{}" }' "$file"
+  done`
+
 /** Answers of the model to the session and its subagents. */
 const answers = `tail -q -c 8388608 "$0"/tmp/*/chats/session-*-"$1".jsonl "$0"/tmp/*/chats/"$2"/*.jsonl | grep '"tokens":{'`
 
@@ -112,10 +121,12 @@ async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
   const unused = randomUUID()
   const tidyUp = (sessionId: string) => readRecords(context, tidy, own, shortId(sessionId), shortId(unused))
   if (turn.nativeSessionId !== undefined) await tidyUp(turn.nativeSessionId)
+  const isEmpty =
+    turn.nativeSessionId !== undefined && (await readRecords(context, emptiness, own, shortId(turn.nativeSessionId))).length > 0
   const since = Date.now()
   let sessionId: string | undefined
   const isAsking = turn.permissionMode === 'ask'
-  return runAcpTurn(turn, context, {
+  return runAcpTurn(isEmpty ? { ...turn, nativeSessionId: undefined } : turn, context, {
     argv: ['gemini', '--acp', '--session-id', unused, ...(isAsking ? [] : ['--yolo']), ...(turn.model ? ['-m', turn.model] : [])],
     env: {
       ...(keyOf(env) && { GEMINI_API_KEY: keyOf(env) }),

@@ -80,6 +80,7 @@ const codes: Readonly<Record<string, AgentError['code']>> = {
   'provider.rate_limit': 'rate_limit',
   'provider.connection_error': 'network',
   'provider.overloaded': 'overloaded',
+  'compaction.failed': 'context',
 }
 
 function errorIn(ended: Json): AgentError | undefined {
