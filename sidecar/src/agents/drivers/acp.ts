@@ -30,6 +30,10 @@ export interface AcpProgram {
   readonly closing?: (end: AcpEnd) => Promise<AcpEnd>
 }
 
+/** For a program that takes no system prompt: it stands before the prompt. */
+export const withInstructions = ({ systemPrompt, prompt }: Turn): string =>
+  systemPrompt === '' ? prompt : `<instructions>\n${systemPrompt}\n</instructions>\n\n${prompt}`
+
 export interface AcpEnd extends TurnEnd {
   /** What the program answered to the prompt, with fields that are not in the protocol. */
   readonly answer?: Json | undefined

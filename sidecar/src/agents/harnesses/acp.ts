@@ -1,5 +1,5 @@
 // `acp:<command>`: any program that speaks the Agent Client Protocol, with what the protocol alone offers.
-import { type AcpEnd, runAcpTurn, usageOf } from '../drivers/acp.ts'
+import { type AcpEnd, runAcpTurn, usageOf, withInstructions } from '../drivers/acp.ts'
 import type { Harness, Turn, TurnContext, TurnEnd } from '../harness.ts'
 
 /** What programs call the mode in which they do not ask, and that in which they do. */
@@ -18,7 +18,7 @@ async function run(command: string, turn: Turn, context: TurnContext): Promise<T
     argv: ['/bin/sh', '-c', command],
     modes: modes[turn.permissionMode],
     choosesModel: false,
-    prompt: turn.systemPrompt === '' ? turn.prompt : `<instructions>\n${turn.systemPrompt}\n</instructions>\n\n${turn.prompt}`,
+    prompt: withInstructions(turn),
     closing: async (end: AcpEnd) => {
       const usage = usageOf(end.answer)
       if (usage) context.emit({ type: 'usage', scope: 'step', ...usage })

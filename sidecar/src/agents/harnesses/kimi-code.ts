@@ -2,7 +2,7 @@
 // for all sessions of a home. ACP says neither tokens nor most errors of the model; the log that the program keeps of a session does.
 import path from 'node:path'
 import type { AgentError } from '@atoll/protocol'
-import { type AcpEnd, runAcpTurn } from '../drivers/acp.ts'
+import { type AcpEnd, runAcpTurn, withInstructions } from '../drivers/acp.ts'
 import { writeSkills, writeSubagents } from '../drivers/definitions.ts'
 import { count, type Json, record, text } from '../drivers/json.ts'
 import { errorOfMessage } from '../drivers/model-errors.ts'
@@ -138,7 +138,8 @@ async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
     },
     modes: [turn.permissionMode === 'ask' ? 'default' : 'yolo'],
     choosesModel: 'KIMI_MODEL_NAME' in model,
-    prompt: turn.prompt,
+    // A conversation keeps the system prompt that it began with.
+    prompt: turn.nativeSessionId === undefined ? turn.prompt : withInstructions(turn),
     opened: (id, fail) => {
       sessionId = id
       following = followRecords(context, [news, ownFolder(context), id], (entry) => {
