@@ -64,6 +64,9 @@ async function readBody(request: IncomingMessage): Promise<Json | undefined> {
   }
 }
 
+/** Answers what was asked so far, for those who are not in the same program. */
+const requestsPath = '/scripted/requests'
+
 const isProtocol = (kind: RequestKind): kind is Protocol => kind in writers
 
 const modelList = {
@@ -133,6 +136,7 @@ class Server {
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = this.#urlOf(request)
+    if (url.pathname === requestsPath) return sendJson(response, 200, this.requests)
     const { kind, ...route } = routeOf(request.method ?? 'GET', url.pathname)
     const arrived = seenRequest(request, url, ++this.#count)
     const body = await readBody(request)

@@ -69,8 +69,8 @@ export function readConfig(variables: Variables = process.env): Config {
     state: folder('ATOLL_STATE', sidecarPaths.state),
     workspace: folder('ATOLL_WORKSPACE', sandboxUser.workspace),
     secrets: folder('ATOLL_SECRETS', sidecarPaths.secrets),
-    harnessManifest: folder('ATOLL_HARNESS_MANIFEST', '/etc/atoll/harnesses.json'),
-    harnessPrograms: folder('ATOLL_HARNESS_PROGRAMS', '/opt/atoll-harnesses/bin'),
+    harnessManifest: folder('ATOLL_HARNESS_MANIFEST', sidecarPaths.harnessManifest),
+    harnessPrograms: folder('ATOLL_HARNESS_PROGRAMS', path.join(sidecarPaths.harnesses, 'bin')),
     user: { uid: sandboxUser.uid, gid: sandboxUser.gid, name: sandboxUser.name, home },
     limits: {
       liveProcesses: number('ATOLL_LIVE_PROCESSES', 256),

@@ -22,6 +22,7 @@ export function addAgent(program: Command): void {
     .command('ls')
     .description('List the harnesses of a sandbox.')
     .argument('<sandbox>')
+    .addHelpText('after', example('atoll agent ls demo'))
     .action((reference: string, _, command: Command) => list(reference, command.optsWithGlobals()))
   agent
     .command('prompt')

@@ -22,7 +22,7 @@ const config = ({ modelUrl, extension }: TurnRequest): object => ({
 export const opencode: Harness = {
   id: 'opencode',
   aliases: [],
-  label: 'OpenCode',
+  label: 'opencode',
   command: 'opencode',
   routes: ['http-server', 'acp'],
   modelsApi: 'openai-chat',

@@ -4,15 +4,13 @@ import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync } from 'no
 import path from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import type { AgentErrorCode, AgentEvent, AgentRun } from '@atoll/protocol'
+import { harnessFolder } from '../../../tests/harness-folder.ts'
 import { type ScriptedModel, startScriptedModel } from '../../scripted-model/server.ts'
 import { until } from '../sidecar-process.ts'
 import { type AgentClient, assertWhole, processesOf, startAgentSidecar, told } from './agent-client.ts'
 
-const readyFile = '/opt/harness-lab/READY'
-
 /** Where the programs of the harnesses are. ATOLL_HARNESS_PROGRAMS names another folder. */
-export const programs =
-  process.env['ATOLL_HARNESS_PROGRAMS'] ?? (existsSync(readyFile) ? readFileSync(readyFile, 'utf8').trim() : '/opt/atoll-harnesses/bin')
+export const programs = process.env['ATOLL_HARNESS_PROGRAMS'] ?? path.join(await harnessFolder(), 'bin')
 
 export interface HarnessContract {
   readonly id: string
