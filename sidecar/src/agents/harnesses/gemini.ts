@@ -96,33 +96,43 @@ async function tellUsage(
   }
 }
 
+/** A folder for this run that stands in for the user's. Undefined: the user's settings are not JSON. */
+async function furnish(turn: Turn, context: TurnContext, own: string): Promise<string | undefined> {
+  const place = path.join(context.scratch, 'gemini')
+  const folder = path.join(place, '.gemini')
+  const instructions = path.join(context.scratch, 'instructions')
+  const [text] = await Promise.all([
+    context.readFile(path.join(own, 'settings.json')),
+    // Settings of the system, which would do, must belong to root.
+    standIn(context, {
+      own,
+      place: folder,
+      kept: ['tmp', 'history'],
+      replaced: ['settings.json', 'projects.json'],
+      extended: ['skills', 'agents'],
+    }),
+  ])
+  const settings = parseSettings(text ?? '{}')
+  if (!settings) return undefined
+  await Promise.all([
+    context.writeFile(path.join(folder, 'settings.json'), JSON.stringify(merge(settings, settingsOf(turn, context, instructions)))),
+    turn.systemPrompt === '' || context.writeFile(path.join(instructions, 'GEMINI.md'), turn.systemPrompt),
+    writeSkills(turn, context, path.join(folder, 'skills')),
+    writeSubagents(turn, context, { folder: path.join(folder, 'agents') }),
+  ])
+  return place
+}
+
 async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
-  const { env, home, scratch } = context
+  const { env, home } = context
   const own = path.join(env['GEMINI_CLI_HOME'] ?? home, '.gemini')
-  const place = path.join(scratch, 'gemini')
-  const settings = parseSettings((await context.readFile(path.join(own, 'settings.json'))) ?? '{}')
-  if (!settings) return { outcome: 'failed', error: agentError('config', `${path.join(own, 'settings.json')} is not valid JSON.`) }
-  const instructions = path.join(scratch, 'instructions')
-  // Settings of the system, which would do, must belong to root.
-  await standIn(context, {
-    own,
-    place: path.join(place, '.gemini'),
-    kept: ['tmp', 'history'],
-    replaced: ['settings.json', 'projects.json'],
-    extended: ['skills', 'agents'],
-  })
-  await context.writeFile(
-    path.join(place, '.gemini/settings.json'),
-    JSON.stringify(merge(settings, settingsOf(turn, context, instructions))),
-  )
-  if (turn.systemPrompt !== '') await context.writeFile(path.join(instructions, 'GEMINI.md'), turn.systemPrompt)
-  await writeSkills(turn, context, path.join(place, '.gemini/skills'))
-  await writeSubagents(turn, context, { folder: path.join(place, '.gemini/agents') })
   const unused = randomUUID()
-  const tidyUp = (sessionId: string) => readRecords(context, tidy, own, shortId(sessionId), shortId(unused))
-  if (turn.nativeSessionId !== undefined) await tidyUp(turn.nativeSessionId)
-  const isEmpty =
-    turn.nativeSessionId !== undefined && (await readRecords(context, emptiness, own, shortId(turn.nativeSessionId))).length > 0
+  const look = (command: string, sessionId: string) => readRecords(context, command, own, shortId(sessionId), shortId(unused))
+  const earlier = turn.nativeSessionId
+  const [place, nothing] = await Promise.all([furnish(turn, context, own), earlier === undefined ? [] : look(tidy + emptiness, earlier)])
+  if (place === undefined)
+    return { outcome: 'failed', error: agentError('config', `${path.join(own, 'settings.json')} is not valid JSON.`) }
+  const isEmpty = nothing.length > 0
   const since = Date.now()
   let sessionId: string | undefined
   const isAsking = turn.permissionMode === 'ask'
@@ -148,7 +158,7 @@ async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
     closing: async (end) => {
       if (sessionId === undefined) return end
       await tellUsage(context, { own, sessionId, since })
-      await tidyUp(sessionId)
+      await look(tidy, sessionId)
       return end
     },
   })
