@@ -1,9 +1,11 @@
-// npm run bench -- create|exec|stream|terminal [--runtime docker|namespace] [--count N] [--json FILE]
+// npm run bench -- create|exec|stream|terminal|agent [--runtime docker|namespace] [--count N] [--json FILE]
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { Atoll } from '@atoll/sdk'
 import { bundle } from '../sidecar/scripts/bundle.ts'
 import { startOperator } from '../tests/start-operator.ts'
+import { startWithHarnesses } from '../tests/start-with-harnesses.ts'
+import { benchAgent } from './agent.ts'
 import { bareDocker } from './bare-docker.ts'
 import { bareNamespace } from './bare-namespace.ts'
 import { benchCreate } from './create.ts'
@@ -17,6 +19,7 @@ const benches = {
   exec: { run: benchExec, count: 60 },
   stream: { run: benchStream, count: 3 },
   terminal: { run: benchTerminal, count: 200 },
+  agent: { run: benchAgent, count: 5 },
 } as const
 const bares = { docker: bareDocker, namespace: bareNamespace } as const
 
@@ -44,7 +47,7 @@ async function main(): Promise<number> {
     return values.help ? 0 : 2
   }
   await bundle()
-  await using operator = await startOperator({ runtime })
+  await using operator = name === 'agent' ? await startWithHarnesses(runtime) : await startOperator({ runtime })
   const ready = await operator.call('GET', '/readyz')
   if (ready.status !== 200) {
     console.error(`The runtime ${runtime} is not ready here: ${ready.text}`)

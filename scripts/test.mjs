@@ -24,10 +24,14 @@ async function prepare(chosen) {
 /** Runs files on the pinned Node, shows what the runner says, and counts. */
 function runTests(files, flags) {
   return new Promise((resolve) => {
-    const child = spawn(node24Path(), ['--test', '--test-reporter=spec', '--test-timeout=300000', ...flags, ...files], {
-      cwd: root,
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
+    const child = spawn(
+      node24Path(),
+      ['--test', '--test-reporter=spec', '--test-timeout=300000', '--test-force-exit', ...flags, ...files],
+      {
+        cwd: root,
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    )
     const counts = { pass: 0, fail: 0, skipped: 0 }
     createInterface({ input: child.stdout }).on('line', (line) => {
       process.stdout.write(`${line}\n`)

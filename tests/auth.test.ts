@@ -15,6 +15,13 @@ before(async () => {
 })
 after(() => operator[Symbol.asyncDispose]())
 
+/** Signs a wallet in at an operator. */
+async function signInAt(at: TestOperator, wallet: Wallet) {
+  const { body } = await at.call('POST', '/api/auth/challenge', { body: { address: wallet.address } })
+  const answer = { nonce: body.nonce, signature: wallet.sign(body.message) }
+  return at.call('POST', '/api/auth/session', { body: answer })
+}
+
 const post = (target: string, body: unknown, key?: string) => operator.call('POST', target, { body, key })
 
 async function signIn(wallet = new Wallet()) {
@@ -39,6 +46,17 @@ test('a wallet signs in as the reference client does, and sees only its own', as
   assert.equal(session.body.address, wallet.address.toLowerCase())
   const { status, body } = await operator.call('GET', '/api/sandboxes', { key: session.body.token })
   assert.deepEqual([status, body.sandboxes], [200, []])
+})
+
+test('where the operator names its wallets, no other gets in', async () => {
+  const [known, stranger] = [new Wallet(), new Wallet()]
+  await using closed = await startOperator({
+    runtime: 'namespace',
+    env: { ATOLL_WALLETS: known.address.toUpperCase().replace('0X', '0x') },
+  })
+  assert.equal((await signInAt(closed, known)).status, 200)
+  const { status, body } = await signInAt(closed, stranger)
+  assert.deepEqual([status, body.code], [403, 'auth.forbidden'])
 })
 
 test('a challenge is good once, for its own signature', async () => {

@@ -1,14 +1,12 @@
 // The real coding agents in real sandboxes, through the operator: an image built as its users build it, and a folder that is lent.
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
-import os from 'node:os'
+import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { type AgentEvent, type AgentRunInfo, Atoll, type PromptOptions, type Sandbox } from '@atoll/sdk'
-import { harnessFolder } from './harness-folder.ts'
-import { harnessImage } from './harness-image.ts'
-import { type TestRuntime, testRuntimes } from './runtimes.ts'
+import { testRuntimes } from './runtimes.ts'
 import { startOperator, type TestOperator } from './start-operator.ts'
+import { startWithHarnesses } from './start-with-harnesses.ts'
 
 /** Where the model is inside a sandbox, which reaches nothing else. */
 const modelPort = 8787
@@ -44,17 +42,12 @@ interface Seen {
   readonly usage?: Readonly<Record<'input' | 'output' | 'cache_read' | 'cache_write', number>>
 }
 
-/** An operator that has the harnesses, and credentials for them. */
-async function startWithHarnesses(runtime: TestRuntime): Promise<TestOperator> {
-  const folder = mkdtempSync(path.join(os.tmpdir(), 'atoll-test-'))
-  const state = path.join(folder, 'state')
-  mkdirSync(state, { mode: 0o711 })
+/** A file with the credentials, and the setting that names it. */
+function credentialsIn(folder: string): Readonly<Record<string, string>> {
   const file = path.join(folder, 'agent-env')
   const lines = Object.entries(credentials).map(([name, value]) => `${name}=${value}\n`)
   writeFileSync(file, lines.join(''), { mode: 0o600 })
-  if (runtime === 'namespace') symlinkSync(await harnessFolder(), path.join(state, 'harnesses'))
-  const image = runtime === 'docker' ? { SIDECAR_IMAGE: await harnessImage() } : {}
-  return startOperator({ runtime, folder, env: { ATOLL_AGENT_ENV_FILE: file, ...image } })
+  return { ATOLL_AGENT_ENV_FILE: file }
 }
 
 /** Two at a time: on a small machine more would only wait for one another, and seem silent. */
@@ -75,7 +68,7 @@ for (const { name: runtime, skip } of testRuntimes) {
     let sandbox: Sandbox
     before(
       async () => {
-        operator = await startWithHarnesses(runtime)
+        operator = await startWithHarnesses(runtime, credentialsIn)
         const atoll = new Atoll({ url: operator.url, apiKey: operator.adminKey })
         sandbox = await atoll.sandboxes.create({ memoryMb: 6144, ports: [modelPort] })
         const program = [`${harnesses}/bin/node`, `${harnesses}/verify/scripted-model/main.ts`, '--port', String(modelPort)]

@@ -256,7 +256,7 @@ test('the admin key of this machine is used for an operator here, and is sent to
 test('doctor looks at this machine and names a runtime', async () => {
   const { text, code } = await bare(['doctor', '--json'])
   const { strongest, checks } = JSON.parse(text)
-  assert.equal(code, 0)
+  assert.equal(code, 0, text)
   assert.ok(['docker', 'namespace'].includes(strongest.runtime))
   const ids = new Set(checks.map(({ id }: { id: string }) => id))
   for (const id of ['kernel', 'node', 'engine', 'bubblewrap', 'user-namespaces', 'kvm', 'cgroups', 'disk', 'loop'])

@@ -1,5 +1,6 @@
 // The only file that knows every implementation: builds the parts from the settings and ties them together.
 import { randomUUID } from 'node:crypto'
+import { statfs } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -63,6 +64,7 @@ const limitsOf = (config: Config): Limits => ({
   maxCount: config.maxCount,
   memoryBudgetMb: config.memoryBudgetMb,
   cpuBudget: config.cpuBudget,
+  diskReserveMb: config.diskReserveMb,
   defaultIdleSeconds: config.defaultIdleSeconds,
   maxIdleSeconds: config.maxIdleSeconds,
   defaultLifetimeSeconds: config.defaultLifetimeSeconds,
@@ -129,6 +131,10 @@ function openCore(
     newId: () => `sandbox-${randomUUID()}`,
     log,
     readyDeadlineMs: config.readySeconds * 1000,
+    freeDiskMb: async () => {
+      const { bavail, bsize } = await statfs(config.stateDir)
+      return Math.floor((bavail * bsize) / 1_048_576)
+    },
   })
   return { guests, secrets, lifecycle, activity: new Activity(store, now), probes: new Probes({ runtimes, defaultRuntime, now }) }
 }
@@ -167,6 +173,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
   const metrics = new Metrics(store)
   const keys = new ApiKeys({ store: sqliteApiKeys(db) })
   const links = new SignInLinks()
+  const wallets = new Set(config.wallets.map((wallet) => wallet.toLowerCase()))
   const sessionStore = sqliteSessions(db)
   const sessions = new Sessions({ key: keyring.deriveKey('session'), operatorId: keyring.operatorId, store: sessionStore })
   const api: Api = createApi({
@@ -178,7 +185,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
     log,
     version: packageJson.version,
     previewKey: keyring.deriveKey('preview'),
-    createAuth: (origin) => new Auth({ challenges: new Challenges({ origin }), sessions, keys, links }),
+    createAuth: (origin) => new Auth({ challenges: new Challenges({ origin }), sessions, keys, links, wallets }),
   })
   const reconcileParts = { ...core, store, runtimes: [...runtimes.values()], log }
   const round = async (): Promise<void> => {

@@ -50,6 +50,7 @@ export const settings = {
     optionalText,
     'At least 32 bytes; derives the sealing and session keys instead of the key file.',
   ),
+  wallets: setting(['ATOLL_WALLETS'], list, 'Wallet addresses that may sign in, with commas between; without them, every wallet may.'),
   corsOrigins: setting(
     ['CORS_ALLOWED_ORIGINS'],
     z.string().default(''),
@@ -104,6 +105,11 @@ export const settings = {
   maxCount: setting(['SANDBOX_MAX_COUNT'], integer(100), 'Sandboxes in all, stopped ones too; 0: no limit.'),
   memoryBudgetMb: setting(['SANDBOX_HOST_MEMORY_BUDGET_MB'], integer(0), 'Memory of all running sandboxes; 0: no limit.'),
   cpuBudget: setting(['SANDBOX_HOST_CPU_BUDGET', 'SANDBOX_CPU_BUDGET'], decimal(0), 'CPU cores of all running sandboxes; 0: no limit.'),
+  diskReserveMb: setting(
+    ['ATOLL_DISK_RESERVE_MB'],
+    integer(1024),
+    'No sandbox is created or resumed while the disk of the state folder has less free than this.',
+  ),
   createParallel: setting(['ATOLL_CREATE_PARALLEL'], integer(4, 1), 'Creations at once.'),
   createQueue: setting(['ATOLL_CREATE_QUEUE'], integer(64), 'Creations that may wait; more are refused at once.'),
   readySeconds: setting(['ATOLL_READY_SECONDS'], integer(30, 1), 'How long a new sandbox may take until it answers.'),

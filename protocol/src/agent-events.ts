@@ -137,6 +137,8 @@ export const AgentEvent = z
       stop_reason: z.string().optional(),
       error: AgentError.optional(),
       duration_ms: z.number(),
+      /** When the program of the harness was started, in unix milliseconds. */
+      program_started_at: z.int().optional(),
     }),
     z.object({ type: z.literal('gap'), from: z.int(), to: z.int() }),
   ])

@@ -43,7 +43,8 @@ export async function fetchTarball(wanted: PinnedPackage, downloads: string, sig
   const file = path.join(downloads, `${wanted.name.replace('/', '-').replace('@', '')}-${wanted.version}.tgz`)
   if ((await exists(file)) && (await integrityOf(file)) === wanted.integrity) return file
   await mkdir(downloads, { recursive: true })
-  const draft = await mkdtemp(path.join(downloads, '.draft-'))
+  // npm is run in it, so that a way that is not from the root would lead elsewhere.
+  const draft = await mkdtemp(path.resolve(downloads, '.draft-'))
   try {
     const fetched = await pack(wanted, draft, signal)
     const found = await integrityOf(fetched)

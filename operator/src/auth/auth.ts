@@ -26,6 +26,8 @@ export interface AuthParts {
   readonly sessions: Sessions
   readonly keys: ApiKeys
   readonly links: SignInLinks
+  /** Wallets that may sign in, in lower case; none named: every wallet. */
+  readonly wallets?: ReadonlySet<string>
   readonly now?: () => number
 }
 
@@ -34,6 +36,7 @@ export class Auth {
   readonly #sessions: Sessions
   readonly #keys: ApiKeys
   readonly #links: SignInLinks
+  readonly #wallets: ReadonlySet<string>
   readonly #now: () => number
 
   constructor(parts: AuthParts) {
@@ -41,6 +44,7 @@ export class Auth {
     this.#sessions = parts.sessions
     this.#keys = parts.keys
     this.#links = parts.links
+    this.#wallets = parts.wallets ?? new Set()
     this.#now = parts.now ?? Date.now
   }
 
@@ -69,9 +73,13 @@ export class Auth {
     return this.#challenges.issue(request)
   }
 
-  /** Trades a signed challenge for a session. */
+  /** Trades a signed challenge for a session. @throws Failure `auth.challenge_invalid`, `auth.forbidden` */
   async signIn(answer: { readonly nonce: string; readonly signature: string }): Promise<SignedIn> {
-    return this.#sessions.issue({ owner: this.#challenges.redeem(answer), scope: 'owner' })
+    const owner = this.#challenges.redeem(answer)
+    if (this.#wallets.size > 0 && !this.#wallets.has(owner.toLowerCase())) {
+      throw new Failure('auth.forbidden', `The wallet ${owner} may not use this operator. Ask the party that runs it.`)
+    }
+    return this.#sessions.issue({ owner, scope: 'owner' })
   }
 
   /** Trades the code of a sign-in link for a session. */

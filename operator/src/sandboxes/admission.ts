@@ -15,6 +15,8 @@ export interface Limits {
   readonly maxCount: number
   readonly memoryBudgetMb: number
   readonly cpuBudget: number
+  /** What must be free on the disk that sandboxes are on, in MB. */
+  readonly diskReserveMb: number
   readonly defaultIdleSeconds: number
   readonly maxIdleSeconds: number
   readonly defaultLifetimeSeconds: number
@@ -64,11 +66,20 @@ export const timeoutsFor = (spec: CreateSandbox, limits: Limits): { idleTimeoutS
 const full = (what: string): Failure =>
   new Failure('capacity.exhausted', `${what} Stop or delete a sandbox, or try again later.`, { retryAfterMs: 30_000 })
 
-/**
- * @param reserved memory and CPU of resumes that are under way and not in the store yet
- * @throws Failure `capacity.exhausted`
- */
-export async function admit(store: Store, limits: Limits, asked: { size: Size; isNew: boolean; reserved: Size }): Promise<void> {
+export interface Admission {
+  readonly size: Size
+  readonly isNew: boolean
+  /** Memory and CPU of resumes that are under way and not in the store yet. */
+  readonly reserved: Size
+  /** On the disk that sandboxes are on. */
+  readonly freeDiskMb: number
+}
+
+/** @throws Failure `capacity.exhausted` */
+export async function admit(store: Store, limits: Limits, asked: Admission): Promise<void> {
+  if (asked.freeDiskMb < limits.diskReserveMb) {
+    throw full(`The disk of this operator has ${asked.freeDiskMb} MB free, and keeps ${limits.diskReserveMb} MB.`)
+  }
   const usage = await store.usage()
   const memoryMb = usage.memoryMb + asked.reserved.memoryMb + asked.size.memoryMb
   const cpuCores = usage.cpuCores + asked.reserved.cpuCores + asked.size.cpuCores

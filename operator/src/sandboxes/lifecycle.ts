@@ -26,6 +26,8 @@ export interface LifecycleParts {
   readonly log: Logger
   /** How long a sidecar may take until it answers. */
   readonly readyDeadlineMs: number
+  /** Free room on the disk that sandboxes are on. */
+  readonly freeDiskMb: () => Promise<number>
 }
 
 export interface Created {
@@ -56,7 +58,7 @@ export class Lifecycle {
       const earlier = idempotency && (await this.#earlier(owner, idempotency))
       if (earlier) return earlier
       queue.assertRoom()
-      await admit(store, limits, { size, isNew: true, reserved: this.#reserved() })
+      await admit(store, limits, { size, isNew: true, reserved: this.#reserved(), freeDiskMb: await this.#parts.freeDiskMb() })
       const record = this.#newRecord(owner, spec, runtime.name, size)
       const sealed = this.#parts.secrets.seal(record.id, spec.env_json)
       const sandbox = await store.insert(record, { env: sealed, secrets: undefined }, idempotency)
@@ -180,7 +182,7 @@ export class Lifecycle {
       this.#assertState(current, ['stopped'])
       const size = sizeOfRecord(current)
       await locks.run(admissionKey, async () => {
-        await admit(store, limits, { size, isNew: false, reserved: this.#reserved() })
+        await admit(store, limits, { size, isNew: false, reserved: this.#reserved(), freeDiskMb: await this.#parts.freeDiskMb() })
         this.#resuming.set(current.id, size)
       })
       try {

@@ -148,7 +148,7 @@ export class ActiveRun {
       await this.#parts.files
         .removeDirectory(this.#scratch)
         .catch((error: unknown) => log('warn', `leftovers of run ${id}`, describe(error)))
-      return journal.finish(this.#judge(end), this.#startedAt)
+      return journal.finish(this.#judge(end), this.#startedAt, this.#processes.startedAt)
     } finally {
       clearTimeout(timeout)
       clearInterval(watch)

@@ -143,7 +143,7 @@ export class Journal {
   }
 
   /** Ends the run: once, last, and after everything that it had begun. */
-  finish(end: TurnEnd, startedAt: number | null): RunEnd {
+  finish(end: TurnEnd, startedAt: number | null, programStartedAt?: number): RunEnd {
     if (this.#end) return this.#end
     for (const id of [...this.#questions]) this.#add({ type: 'permission.resolved', request_id: id, decision: 'reject', by: 'cancel' })
     for (const [id, { parentId }] of [...this.#tools]) {
@@ -160,6 +160,7 @@ export class Journal {
       ...(end.stopReason !== undefined && { stop_reason: end.stopReason }),
       ...(error && { error }),
       duration_ms: startedAt === null ? 0 : this.#now() - startedAt,
+      ...(programStartedAt !== undefined && { program_started_at: programStartedAt }),
     })
     this.#end = { outcome: end.outcome, text, error, usage }
     this.#log.end()

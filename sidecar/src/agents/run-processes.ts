@@ -39,9 +39,15 @@ export class RunProcesses {
   readonly #parts: RunProcessesParts
   readonly #children: Child[] = []
   #isClosed = false
+  #startedAt: number | undefined
 
   constructor(parts: RunProcessesParts) {
     this.#parts = parts
+  }
+
+  /** When the first of them was started, in unix milliseconds. */
+  get startedAt(): number | undefined {
+    return this.#startedAt
   }
 
   /** @throws Failure `process.spawn_failed` and others of the launcher */
@@ -52,6 +58,7 @@ export class RunProcesses {
     const launched = await this.#parts.launcher.launch({ argv, cwd, env: variables, stdin: 'pipe' })
     if (!isChild(launched)) throw new Failure('process.spawn_failed', launched.message.trim())
     this.#children.push(launched)
+    this.#startedAt ??= Date.now()
     if (this.#isClosed) {
       launched.signal('SIGKILL')
       throw new Failure('agent.run_not_active', 'The run is over.')

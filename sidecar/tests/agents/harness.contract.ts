@@ -140,12 +140,14 @@ export function harnessContract({
 
     for (const [step, code] of failures) {
       test(`tells of ${step} as ${code} within 20 s`, async () => {
-        const at = Date.now()
+        const seq = lastSeq()
         const { run, events } = await agents.perform(request(`[[plan:${step}]] try`))
-        const tookMs = Date.now() - at
+        const endedAt = Date.now()
         assertWhole(events)
         assert.deepEqual([run.outcome, run.error?.code], ['failed', code], JSON.stringify(run.error))
-        assert.ok(tookMs < 20_000, `it took ${tookMs} ms`)
+        // From the first failure on: how fast a harness starts is the machine's affair.
+        const failedAt = server.requests.find((seen) => seen.seq > seq)?.at.getTime() ?? 0
+        assert.ok(endedAt - failedAt < 20_000, `it took ${endedAt - failedAt} ms`)
         const status = /^err(\d+)$/.exec(step)?.[1]
         // Where the harness tells it.
         if (status && run.error?.http_status !== undefined) assert.equal(run.error.http_status, Number(status))
