@@ -1,22 +1,13 @@
 import { type AgentEvent, Failure, type Sandbox } from '@atoll/sdk'
+import { scriptedEnvironment } from '../sidecar/scripted-model/environment.ts'
 import { type Row, report, row } from './report.ts'
 import type { Bench } from './subject.ts'
 
 const modelPort = 8787
-const modelUrl = `http://127.0.0.1:${modelPort}`
 const harnesses = '/opt/harnesses'
 
 /** Every harness finds the scripted model inside the sandbox. */
-const env = {
-  ANTHROPIC_API_KEY: 'none',
-  ANTHROPIC_BASE_URL: modelUrl,
-  OPENAI_API_KEY: 'none',
-  OPENAI_BASE_URL: `${modelUrl}/v1`,
-  GEMINI_API_KEY: 'none',
-  GOOGLE_GEMINI_BASE_URL: modelUrl,
-  KIMI_API_KEY: 'none',
-  KIMI_BASE_URL: `${modelUrl}/v1`,
-} as const
+const env = scriptedEnvironment(`http://127.0.0.1:${modelPort}`)
 
 interface Sample {
   /** From the call until the first event of the harness was read. */

@@ -14,7 +14,7 @@ const deadlineMs = 20_000
 export async function sidecarStartMs(): Promise<number> {
   const program = await bundle()
   const folder = mkdtempSync(path.join(os.tmpdir(), 'atoll-bench-'))
-  const places = ['CHANNEL', 'STATE', 'HOME', 'WORKSPACE', 'SECRETS'].map(
+  const places = ['CHANNEL', 'STATE', 'HOME', 'WORKSPACE', 'SECRETS', 'ROOT_HOME'].map(
     (name) => [`ATOLL_${name}`, path.join(folder, name.toLowerCase())] as const,
   )
   for (const [, place] of places) mkdirSync(place)

@@ -23,7 +23,7 @@ export const areas = {
   runtimes: { files: ['operator/src/{runtimes,host}/**/*.test.ts', 'tests/engine.test.ts'], engine: true },
   sidecar: { files: ['sidecar/tests/**/*.test.ts', 'tests/{ports,terminals,vite}.test.ts'], engine: true },
   harnesses: {
-    files: ['sidecar/harnesses/**/*.test.ts', 'tests/{agents,harness-image,harness-install,harnesses}.test.ts'],
+    files: ['sidecar/harnesses/**/*.test.ts', 'tests/{agents,capabilities,harness-image,harness-install,harnesses}.test.ts'],
     engine: true,
   },
   doors: { files: ['sdk/tests/**/*.test.ts', 'cli/tests/**/*.test.ts', 'tests/{start,examples,bench}.test.ts'], engine: true },

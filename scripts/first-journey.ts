@@ -1,9 +1,11 @@
-// The first journey through the SDK: create a sandbox, run a command in it, write and read a file. Progress goes to standard error, the
+// The first journey through the SDK: create a sandbox, run a command in it, write and read a file, let an agent write one. Progress goes to standard error, the
 // result as JSON to standard output.
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { runtimeNames } from '@atoll/protocol'
+import { sidecarPaths } from '@atoll/protocol/sidecar'
 import { Atoll, type Sandbox } from '@atoll/sdk'
+import { scriptedEnvironment } from '../sidecar/scripted-model/environment.ts'
 
 /** Marks what an earlier start has left, so that starts do not pile up sandboxes. */
 const mark = { made_by: 'npm start' }
@@ -46,8 +48,37 @@ async function visit(sandbox: Sandbox): Promise<{ output: string; firstOutputAt:
   const written = await timed('write a file', () => sandbox.files.write('hello.txt', greeting))
   const read = await timed('read it back', () => sandbox.files.readText('hello.txt'))
   if (read.result !== greeting) throw new Error('The file that was read is not the one that was written.')
-  say(`\n${ran.result.stdout.trimEnd()}`)
-  return { output: ran.result.stdout, firstOutputAt, timings: { exec_ms: ran.ms, write_ms: written.ms, read_ms: read.ms } }
+  asked.signal.throwIfAborted()
+  const agent = await askAgent(sandbox)
+  say(`\n${ran.result.stdout.trimEnd()}\nagent.txt: ${agent.text}`)
+  const timings = { exec_ms: ran.ms, write_ms: written.ms, read_ms: read.ms, agent_ms: agent.ms }
+  return { output: ran.result.stdout, firstOutputAt, timings }
+}
+
+/** A real agent where the sandbox has one, with a model that plays a script beside it; else the built-in echo. Neither needs a key. */
+async function askAgent(sandbox: Sandbox): Promise<{ harness: string; ms: number; text: string }> {
+  const harness = (await sandbox.agents.list()).find(({ id }) => id !== 'echo')?.id ?? 'echo'
+  const told = 'An agent wrote this.'
+  const isReal = harness !== 'echo'
+  const prompt = isReal
+    ? `Write agent.txt. [[plan:write,text]][[file:agent.txt]][[content:${told}]]`
+    : `[[write:agent.txt|${told}]] It is written.`
+  const env = isReal ? scriptedEnvironment(await startModel(sandbox)) : {}
+  const { result, ms } = await timed(`let an agent write a file (${harness})`, () =>
+    sandbox.agents.prompt(prompt, { harness, env, timeoutMs: 60_000, ...(isReal && { model: 'scripted' }) }),
+  )
+  if (result.outcome !== 'completed') throw new Error(`The agent ${harness} failed: ${result.error?.message ?? result.outcome}`)
+  const text = (await sandbox.files.readText('agent.txt')).trim()
+  if (text !== told) throw new Error('The file is not what the agent was told to write.')
+  return { harness, ms, text }
+}
+
+/** Inside the sandbox, which reaches nothing else. */
+async function startModel(sandbox: Sandbox): Promise<string> {
+  const { harnesses } = sidecarPaths
+  const model = await sandbox.processes.start([`${harnesses}/bin/node`, `${harnesses}/verify/scripted-model/main.ts`])
+  for await (const output of model.output()) if (output.stream === 'stdout') return output.text.trim()
+  throw new Error('The scripted model did not start.')
 }
 
 async function main(): Promise<void> {

@@ -180,6 +180,7 @@ function whatNext(operator, sandbox) {
 The operator runs at ${url} until Ctrl-C. In another terminal, in this folder:
   ${[...exportsFor(operator), `npx atoll exec ${sandbox} -- uname -a`].join('\n  ')}
   npx atoll shell ${sandbox}
+  npx atoll agent prompt ${sandbox} --harness echo "hello"    (real agents: npx atoll harness install codex)
   npx atoll create --name mine
   npx atoll --help
   curl -H "authorization: Bearer $(cat ${stateDir}/admin-key)" ${url}/api/sandboxes

@@ -91,6 +91,8 @@ for (const { name: runtime, skip } of testRuntimes) {
       const broken = await agents.prompt('[[throw]]', { harness: 'echo' })
       assert.deepEqual([broken.outcome, broken.error?.code], ['failed', 'internal'])
       assert.equal((await agents.prompt('a \u{10ffff} 𝕏 ﷽ ☃ ', { harness: 'echo' })).outcome, 'completed')
+      const long = await agents.prompt('"'.repeat(1_000_000), { harness: 'echo' })
+      assert.deepEqual([long.outcome, long.text?.length], ['completed', 1_000_000])
     })
 
     test('somebody else reaches none of it', async () => {

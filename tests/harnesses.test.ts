@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { type AgentEvent, type AgentRunInfo, Atoll, type PromptOptions, type Sandbox } from '@atoll/sdk'
+import { scriptedEnvironment } from '../sidecar/scripted-model/environment.ts'
 import { testRuntimes } from './runtimes.ts'
 import { startOperator, type TestOperator } from './start-operator.ts'
 import { startWithHarnesses } from './start-with-harnesses.ts'
@@ -12,18 +13,6 @@ import { startWithHarnesses } from './start-with-harnesses.ts'
 const modelPort = 8787
 const modelUrl = `http://127.0.0.1:${modelPort}`
 const harnesses = '/opt/harnesses'
-
-/** What agents get of the operator's owner, and where their models are. */
-const credentials = {
-  ANTHROPIC_API_KEY: 'scripted-key-anthropic',
-  ANTHROPIC_BASE_URL: modelUrl,
-  OPENAI_API_KEY: 'scripted-key-openai',
-  OPENAI_BASE_URL: `${modelUrl}/v1`,
-  GEMINI_API_KEY: 'scripted-key-gemini',
-  GOOGLE_GEMINI_BASE_URL: modelUrl,
-  KIMI_API_KEY: 'scripted-key-kimi',
-  KIMI_BASE_URL: `${modelUrl}/v1`,
-}
 
 /** `plainModel`: one that every tool is offered to, where others have to look for some. */
 const agents: readonly { readonly id: string; readonly model: string; readonly plainModel?: string }[] = [
@@ -45,7 +34,7 @@ interface Seen {
 /** A file with the credentials, and the setting that names it. */
 function credentialsIn(folder: string): Readonly<Record<string, string>> {
   const file = path.join(folder, 'agent-env')
-  const lines = Object.entries(credentials).map(([name, value]) => `${name}=${value}\n`)
+  const lines = Object.entries(scriptedEnvironment(modelUrl)).map(([name, value]) => `${name}=${value}\n`)
   writeFileSync(file, lines.join(''), { mode: 0o600 })
   return { ATOLL_AGENT_ENV_FILE: file }
 }

@@ -250,8 +250,10 @@ test('an idle sandbox is stopped, one in use is not, and one past its lifetime e
   try {
     const idle = await operator.newSandbox({ idle_timeout_seconds: 1 })
     const busy = await operator.newSandbox({ idle_timeout_seconds: 1 })
+    const thinking = await operator.newSandbox({ idle_timeout_seconds: 1 })
     const old = await operator.newSandbox({ max_lifetime_seconds: 1 })
     await operator.call('POST', `/api/sandboxes/${busy}/processes`, { body: { command: 'sleep 600' } })
+    await operator.call('POST', `/api/sandboxes/${thinking}/agents/runs`, { body: { prompt: '[[sleep:600000]]', harness: 'echo' } })
     const ended = operator.fetch('GET', '/api/events/stream')
     const seen = new Map<string, string>()
     for await (const { event, data } of readEvents(await ended)) {
@@ -259,7 +261,7 @@ test('an idle sandbox is stopped, one in use is not, and one past its lifetime e
       if (seen.has(idle) && seen.has(old)) break
     }
     assert.deepEqual(Object.fromEntries(seen), { [idle]: 'idle', [old]: 'lifetime' })
-    assert.equal((await operator.call('GET', `/api/sandboxes/${busy}`)).body.status, 'running')
+    for (const id of [busy, thinking]) assert.equal((await operator.call('GET', `/api/sandboxes/${id}`)).body.status, 'running')
     const { body } = await operator.call('GET', `/api/sandboxes/${old}`)
     assert.deepEqual([body.status, body.end], ['ended', { reason: 'lifetime' }])
   } finally {

@@ -47,7 +47,17 @@ for (const { name: runtime, skip } of testRuntimes) {
     assert.equal(await start.ended, 0, start.stderr)
     const { ok, runtime: used, timings, output } = JSON.parse(start.stdout)
     assert.deepEqual([ok, used], [true, runtime])
-    for (const step of ['install_ms', 'operator_ms', 'create_ms', 'exec_ms', 'write_ms', 'read_ms', 'delete_ms', 'first_output_ms'])
+    for (const step of [
+      'install_ms',
+      'operator_ms',
+      'create_ms',
+      'exec_ms',
+      'write_ms',
+      'read_ms',
+      'agent_ms',
+      'delete_ms',
+      'first_output_ms',
+    ])
       assert.ok(Number.isFinite(timings[step]), step)
     assert.match(output, /^I am agent in \/home\/agent\/workspace/)
     assert.match(start.stderr, /ms {2}create a sandbox/)

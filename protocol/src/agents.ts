@@ -7,6 +7,8 @@ import { route } from './route.ts'
 import { Environment, objectOrText } from './sandboxes.ts'
 
 const maxPromptBytes = 1_048_576
+/** A prompt of the largest size, whatever its characters become in JSON. */
+export const promptBodyBytes = 8 * 1_048_576
 const name = z
   .string()
   .min(1)
@@ -148,6 +150,7 @@ export const agentRoutes = {
     summary: 'Give an agent a prompt, in a new session or an earlier one.',
     ...write,
     body: StartRun,
+    maxBodyBytes: promptBodyBytes,
     status: 202,
     response: AgentRun,
   }),

@@ -1,6 +1,6 @@
 // Prompts, tasks and chats as clients of the reference know them, over the same sessions and runs as agents.ts.
 import { z } from 'zod'
-import { prompt } from './agents.ts'
+import { prompt, promptBodyBytes } from './agents.ts'
 import { route } from './route.ts'
 import { objectOrText } from './sandboxes.ts'
 
@@ -95,6 +95,7 @@ export const chatRoutes = {
     summary: 'Give an agent a prompt; the run goes on in the background.',
     ...write,
     body: PromptRequest,
+    maxBodyBytes: promptBodyBytes,
     status: 202,
     response: Accepted,
   }),
@@ -104,6 +105,7 @@ export const chatRoutes = {
     summary: 'Give an agent a task, with a limit of turns; the run goes on in the background.',
     ...write,
     body: TaskRequest,
+    maxBodyBytes: promptBodyBytes,
     status: 202,
     response: Accepted,
   }),

@@ -20,6 +20,8 @@ export interface Route {
   readonly query?: z.ZodObject
   /** JSON body; absent: the route takes none (an empty object is tolerated). */
   readonly body?: z.ZodType
+  /** Bytes that the JSON body may have, where they are not the usual 1 MiB. */
+  readonly maxBodyBytes?: number
   /** Raw request body instead of JSON. */
   readonly upload?: true
   readonly status?: 200 | 201 | 202

@@ -76,6 +76,8 @@ export interface SidecarHealth {
   readonly uptime_ms: number
   readonly processes: number
   readonly terminals: number
+  /** Runs of agents that are under way or wait; older sidecars do not say. */
+  readonly runs?: number
   readonly features: readonly string[]
 }
 

@@ -45,6 +45,8 @@ export interface Config {
   /** What an image says of the harnesses in it, and where they stand beside those on PATH. */
   readonly harnessManifest: string
   readonly harnessPrograms: string
+  /** Root's home in the sandbox, where images keep credentials. */
+  readonly rootHome: string
   readonly user: User
   readonly limits: Limits
 }
@@ -71,6 +73,7 @@ export function readConfig(variables: Variables = process.env): Config {
     secrets: folder('ATOLL_SECRETS', sidecarPaths.secrets),
     harnessManifest: folder('ATOLL_HARNESS_MANIFEST', sidecarPaths.harnessManifest),
     harnessPrograms: folder('ATOLL_HARNESS_PROGRAMS', path.join(sidecarPaths.harnesses, 'bin')),
+    rootHome: folder('ATOLL_ROOT_HOME', '/root'),
     user: { uid: sandboxUser.uid, gid: sandboxUser.gid, name: sandboxUser.name, home },
     limits: {
       liveProcesses: number('ATOLL_LIVE_PROCESSES', 256),

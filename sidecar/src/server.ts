@@ -6,7 +6,7 @@ import { Failure } from '@atoll/protocol'
 import { describe, type Log } from './log.ts'
 import { type Call, createRouter, type Routes } from './router.ts'
 
-const maxJsonBytes = 4 * 1024 * 1024
+const maxJsonBytes = 16 * 1024 * 1024
 /** The operator keeps its connections warm, and closes them before this. */
 const keepAliveMs = 10 * 60_000
 

@@ -4,6 +4,7 @@ import { type RunRequest, type SidecarEnvironment, type SidecarHealth, sidecarGe
 import manifest from '../package.json' with { type: 'json' }
 import { Agents } from './agents/agents.ts'
 import { registry } from './agents/registry.ts'
+import { adoptRootCredentials } from './agents/root-credentials.ts'
 import { agentRoutes } from './agents/routes.ts'
 import { exec } from './commands/exec.ts'
 import { Launcher } from './commands/launcher.ts'
@@ -67,6 +68,8 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
   const launcher = new Launcher({ config, environment, unprotected, pipes, checkDirectory })
   const processes = new Processes(config, launcher)
   const terminals = new Terminals({ config, launcher, unprotected })
+  // Before the operator gives the environment, at which what waits may start.
+  await adoptRootCredentials({ rootHome: config.rootHome, home: config.user.home, files, log })
   const agents = new Agents({ config, environment, launcher, files, registry, log })
   const terminal = terminalRoutes(terminals, config)
   const configure = configurer(environment, files)
@@ -77,6 +80,7 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
     uptime_ms: Math.round(process.uptime() * 1000),
     processes: launcher.liveCount,
     terminals: terminals.count,
+    runs: agents.openCount,
     features,
   })
   const routes: Routes = {

@@ -162,6 +162,7 @@ export async function startSidecarProcess({ env = {}, through = [], prepare }: S
       ATOLL_HOME: path.join(folder, 'home'),
       ATOLL_WORKSPACE: path.join(folder, 'home/workspace'),
       ATOLL_SECRETS: path.join(folder, 'secrets'),
+      ATOLL_ROOT_HOME: path.join(folder, 'root'),
       ONLY_OF_THE_SIDECAR: 'leaked',
       PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
       ...env,

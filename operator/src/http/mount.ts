@@ -130,7 +130,7 @@ async function parseRequest(route: Route, context: Context<Bindings>): Promise<R
   const request: Record<string, unknown> = { params: context.req.param() }
   if (route.query) request['query'] = parse(route.query, context.req.query())
   if (route.body) {
-    const sent = await readJson(context.env.incoming)
+    const sent = await readJson(context.env.incoming, route.maxBodyBytes)
     request['body'] = parse(route.body, sent === undefined ? {} : sent)
   }
   if (!route.body && !route.upload) context.env.incoming.resume()

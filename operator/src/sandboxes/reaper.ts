@@ -39,10 +39,10 @@ export async function reap(parts: ReaperParts): Promise<{ idle: number; lifetime
   return done
 }
 
-/** Idle: nobody used it for its idle timeout, no stream is open, and no process started through the API still runs. */
+/** Idle: nobody used it for its idle timeout, no stream is open, and no process or agent that was started through the API is at work. */
 async function isIdle({ activity, guests, now }: ReaperParts, sandbox: SandboxRecord): Promise<boolean> {
   const usedAt = Math.max(sandbox.lastActivityAt, activity.usedAt(sandbox.id))
   if (now() - usedAt <= sandbox.idleTimeoutSeconds * 1000 || activity.isHeld(sandbox.id)) return false
   const health = await guests.of(sandbox).ready(1000, AbortSignal.timeout(5000))
-  return health.processes === 0
+  return health.processes === 0 && (health.runs ?? 0) === 0
 }

@@ -125,6 +125,11 @@ export class Agents {
     }
   }
 
+  /** How many are not over. */
+  get openCount(): number {
+    return [...this.#runs.values()].filter(({ record }) => record.state !== 'finished').length
+  }
+
   /** The environment of the sandbox is there. */
   configured(): void {
     this.#isHeld = false

@@ -87,3 +87,26 @@ test('a harness that dies without a word has failed, and the run ends once', asy
   assert.deepEqual([run.outcome, run.error?.code], ['failed', 'lost'])
   assert.match(run.error?.message ?? '', /status 9/)
 })
+
+test('credentials that the image has in the home of root are given to the user, who keeps what is there already', async () => {
+  await using sidecar = (
+    await startAgentSidecar({
+      env: { ATOLL_HARNESS_PROGRAMS: folder },
+      prepare: async (place) => {
+        for (const [file, content] of [
+          ['root/.codex/auth.json', '{"of":"root"}'],
+          ['root/.claude/.credentials.json', '{"of":"root"}'],
+          ['home/.claude/settings.json', '{"of":"the user"}'],
+        ] as const) {
+          mkdirSync(path.dirname(path.join(place, file)), { recursive: true, mode: file.startsWith('root') ? 0o700 : 0o755 })
+          writeFileSync(path.join(place, file), content, { mode: 0o600 })
+        }
+        for (const own of ['home', 'home/.claude', 'home/.claude/settings.json']) chownSync(path.join(place, own), 1000, 1000)
+      },
+    })
+  ).sidecar
+  const { stdout } = await sidecar.exec('cd ~; stat -c "%a %u %n" .codex/auth.json; cat .codex/auth.json; ls -A .claude')
+  assert.equal(stdout, '600 1000 .codex/auth.json\n{"of":"root"}settings.json\n')
+  const { harnesses } = await sidecar.json<{ harnesses: SandboxHarness[] }>('GET', '/agents')
+  assert.ok(harnesses.some(({ id, credentials_available: has }) => id === 'codex' && has))
+})
