@@ -101,6 +101,8 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
   const upgrades = { ...terminal.upgrades, 'GET /ports/{port}/connect': connectPort }
   const server = createServer({ routes, upgrades, log })
   await listen(server, config.socketPath, 0o600)
+  // Starting its shell takes some milliseconds, in which the sidecar is asked for already.
+  pipes.prepare()
   const close = async (): Promise<void> => {
     server.close()
     const runs = agents.close()

@@ -132,6 +132,10 @@ export class Pipes {
 
   constructor(parts: PipesParts) {
     this.#parts = parts
+  }
+
+  /** Makes the first ones, so that the first command finds them. */
+  prepare(): void {
     void this.#fill()
   }
 
