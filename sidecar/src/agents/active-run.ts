@@ -143,16 +143,23 @@ export class ActiveRun {
     })
     try {
       const end = await this.#turn()
-      await this.#processes.end({ isUrgent: this.isStopping })
+      // What a tool left in the background on purpose, such as a server, outlives a turn that went well.
+      const sparesDetached = !this.isStopping && end?.outcome === 'completed'
+      const spared = await this.#processes.end({ isUrgent: this.isStopping, sparesDetached })
       await this.#changes.settle()
-      await this.#parts.files
-        .removeDirectory(this.#scratch)
-        .catch((error: unknown) => log('warn', `leftovers of run ${id}`, describe(error)))
+      await this.#clearScratch(spared > 0).catch((error: unknown) => log('warn', `leftovers of run ${id}`, describe(error)))
       return journal.finish(this.#judge(end), this.#startedAt, this.#processes.startedAt)
     } finally {
       clearTimeout(timeout)
       clearInterval(watch)
     }
+  }
+
+  /** A process that lives on has it for its TMPDIR. */
+  async #clearScratch(isKept: boolean): Promise<void> {
+    const { files } = this.#parts
+    await files.removeDirectory(this.#scratch)
+    if (isKept) await files.makeDirectory(this.#scratch, '700')
   }
 
   /** The turn's own end; undefined when it did not end in time after it was stopped. */

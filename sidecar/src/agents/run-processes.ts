@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '@atoll/protocol'
 import type { Child } from '../commands/child.ts'
 import { isChild, type Launcher } from '../commands/launcher.ts'
-import type { ProcessMark } from '../files/marked-processes.ts'
+import type { KilledProcesses, ProcessMark } from '../files/marked-processes.ts'
 import { describe, type Log } from '../log.ts'
 import type { HarnessProcess, Spawning } from './harness.ts'
 
@@ -15,7 +15,7 @@ const pollMs = 30
 
 export interface RunProcessesParts {
   readonly launcher: Launcher
-  readonly killMarked: (mark: ProcessMark) => Promise<number>
+  readonly killMarked: (mark: ProcessMark) => Promise<KilledProcesses>
   readonly runId: string
   readonly cwd: string
   readonly variables: Readonly<Record<string, string>>
@@ -78,17 +78,24 @@ export class RunProcesses {
     await Promise.race([Promise.all(living.map(({ exit }) => exit)), delay(partingMs)])
   }
 
-  /** Ends all of them, also those that left their group, and resolves when they are gone. */
-  async end({ isUrgent }: { readonly isUrgent: boolean }): Promise<void> {
+  /**
+   * Ends all of them, also those that left their group, and resolves when they are gone; with `sparesDetached` those live on that began
+   * a session of their own, as commands in the background of a tool do. Answers how many.
+   */
+  async end({ isUrgent, sparesDetached }: { readonly isUrgent: boolean; readonly sparesDetached: boolean }): Promise<number> {
     this.#isClosed = true
     if (!isUrgent) await this.#part()
     for (const child of this.#children) if (child.isAlive) child.signal('SIGKILL')
     const { runId, killMarked, log } = this.#parts
-    const mark = { variable: `${runVariable}=${runId}`, sessions: this.#children.map(({ pid }) => pid) }
+    const mark = { variable: `${runVariable}=${runId}`, sessions: this.#children.map(({ pid }) => pid), sparesDetached }
     const deadline = performance.now() + goneMs
+    let left: KilledProcesses = { killed: 0, spared: 0 }
     try {
-      while ((await killMarked(mark)) > 0) {
-        if (performance.now() > deadline) return log('error', `processes of the run ${runId} cannot be killed`)
+      for (left = await killMarked(mark); left.killed > 0; left = await killMarked(mark)) {
+        if (performance.now() > deadline) {
+          log('error', `processes of the run ${runId} cannot be killed`)
+          break
+        }
         await delay(pollMs)
       }
     } catch (error) {
@@ -98,5 +105,6 @@ export class RunProcesses {
       stdout.destroy()
       stderr.destroy()
     }
+    return left.spared
   }
 }

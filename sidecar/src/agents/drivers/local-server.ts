@@ -1,6 +1,5 @@
 // A harness that serves HTTP on loopback and tells what happens by server-sent events.
 import http, { type IncomingMessage } from 'node:http'
-import { createInterface } from 'node:readline'
 import type { HarnessProcess } from '../harness.ts'
 import { type Json, record } from './json.ts'
 
@@ -12,6 +11,8 @@ export interface Answer {
 
 /** Where a server says on standard output that it listens; rejects when it ends before. */
 export async function listening(process: HarnessProcess, startMs: number): Promise<string> {
+  // Loaded here, and not at the start of every sandbox.
+  const { createInterface } = await import('node:readline')
   const { promise, resolve, reject } = Promise.withResolvers<string>()
   const lines = createInterface({ input: process.stdout })
   lines.on('line', (line) => {
@@ -63,6 +64,7 @@ export class LocalServer implements Disposable {
 }
 
 async function* eventsOf(response: IncomingMessage): AsyncGenerator<Json> {
+  const { createInterface } = await import('node:readline')
   try {
     for await (const line of createInterface({ input: response })) {
       if (line.startsWith('data:')) yield parse(line.slice('data:'.length))

@@ -1,5 +1,4 @@
 // What a harness writes down for itself and tells nobody.
-import { createInterface } from 'node:readline'
 import type { TurnContext } from '../harness.ts'
 import { type Json, record } from './json.ts'
 
@@ -27,6 +26,8 @@ export async function followRecords(
   const process = await context.spawn({ argv: ['/bin/sh', '-c', command, ...args], cwd: context.home })
   process.stdin.on('error', () => undefined).end()
   process.stderr.resume()
+  // Loaded here, and not at the start of every sandbox.
+  const { createInterface } = await import('node:readline')
   const lines = createInterface({ input: process.stdout })
   lines.on('line', (line) => {
     for (const found of parse(line)) tell(found)

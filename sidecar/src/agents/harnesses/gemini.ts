@@ -1,5 +1,4 @@
 // Gemini CLI over ACP, its one interface with thoughts, questions and cancellation.
-import { randomUUID } from 'node:crypto'
 import path from 'node:path'
 import { runAcpTurn } from '../drivers/acp.ts'
 import { writeSkills, writeSubagents } from '../drivers/definitions.ts'
@@ -126,7 +125,7 @@ async function furnish(turn: Turn, context: TurnContext, own: string): Promise<s
 async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
   const { env, home } = context
   const own = path.join(env['GEMINI_CLI_HOME'] ?? home, '.gemini')
-  const unused = randomUUID()
+  const unused = crypto.randomUUID()
   const look = (command: string, sessionId: string) => readRecords(context, command, own, shortId(sessionId), shortId(unused))
   const earlier = turn.nativeSessionId
   const [place, nothing] = await Promise.all([furnish(turn, context, own), earlier === undefined ? [] : look(tidy + emptiness, earlier)])

@@ -1,6 +1,5 @@
 // opencode over the server it brings along (`opencode serve`). ACP listens a second sooner, but tells the tokens of a turn's last answer
 // only, no status of a model that failed, no tries, and nothing of what a subagent does; and the server is in it anyhow.
-import { randomBytes } from 'node:crypto'
 import type { AgentError } from '@atoll/protocol'
 import { endProcess, tailOf } from '../drivers/endings.ts'
 import { type Json, record, text } from '../drivers/json.ts'
@@ -140,7 +139,7 @@ class OpencodeTurn {
 }
 
 async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
-  const password = randomBytes(24).toString('base64url')
+  const password = Buffer.from(crypto.getRandomValues(new Uint8Array(24))).toString('base64url')
   const { place, model } = await furnish(turn, context)
   const process: HarnessProcess = await context.spawn({
     argv: ['opencode', 'serve', '--hostname', '127.0.0.1', '--port', '0', '--print-logs', '--log-level', 'ERROR'],
