@@ -10,7 +10,7 @@ import type { Config } from '../config.ts'
 import type { Log } from '../log.ts'
 import { randomId } from '../random-id.ts'
 import type { Call, Handler, Routes } from '../router.ts'
-import type { ProcessMark } from './marked-processes.ts'
+import type { KilledProcesses, ProcessMark } from './marked-processes.ts'
 import type { SecretFiles } from './secret-files.ts'
 import type { Snapshot } from './snapshot.ts'
 import { workerSocket } from './worker-socket.ts'
@@ -181,9 +181,8 @@ export class FilesClient {
   }
 
   /** Kills what is left of a run, and answers how many processes that were. */
-  async killMarked(mark: ProcessMark): Promise<number> {
-    const { found }: { found: number } = JSON.parse((await this.#ask('POST', '/marked-processes', mark)).toString())
-    return found
+  async killMarked(mark: ProcessMark): Promise<KilledProcesses> {
+    return JSON.parse((await this.#ask('POST', '/marked-processes', mark)).toString())
   }
 
   async writeSecrets(files: SecretFiles): Promise<void> {

@@ -7,6 +7,13 @@ export interface ProcessMark {
   readonly variable: string
   /** Sessions that were started with it; who left the variable behind may still be in one. */
   readonly sessions: readonly number[]
+  /** Leaves alone what has begun a session of its own. */
+  readonly sparesDetached?: boolean
+}
+
+export interface KilledProcesses {
+  readonly killed: number
+  readonly spared: number
 }
 
 interface Seen {
@@ -38,13 +45,15 @@ function kill(pid: number): void {
 }
 
 /** Kills what carries the mark or is in a session of such processes. Answers how many there were. */
-export function killMarked({ variable, sessions }: ProcessMark): number {
+export function killMarked({ variable, sessions, sparesDetached = false }: ProcessMark): KilledProcesses {
   const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
   const all = pids.flatMap((name) => look(Number(name), variable) ?? [])
-  const wanted = new Set([...sessions, ...all.filter(({ isMarked }) => isMarked).map(({ session }) => session)])
+  const marked = all.filter(({ isMarked }) => isMarked)
+  const wanted = new Set([...sessions, ...(sparesDetached ? [] : marked.map(({ session }) => session))])
   // A number may be another process's by now; and whoever began a session without the mark began it for something else.
   for (const { pid, isMarked } of all) if (!isMarked) wanted.delete(pid)
-  const found = all.filter(({ pid, session, isMarked }) => pid !== process.pid && (isMarked || wanted.has(session)))
+  const isToGo = ({ session, isMarked }: Seen): boolean => wanted.has(session) || (isMarked && !sparesDetached)
+  const found = all.filter((one) => one.pid !== process.pid && isToGo(one))
   for (const { pid } of found) kill(pid)
-  return found.length
+  return { killed: found.length, spared: marked.filter((one) => !isToGo(one)).length }
 }

@@ -57,7 +57,7 @@ function workerRoutes(config: Config, paths: Paths): Routes {
       return {}
     },
     'GET /snapshot': (call) => takeSnapshot(pathOf(call)),
-    'POST /marked-processes': async (call) => ({ found: killMarked(await call.json<ProcessMark>()) }),
+    'POST /marked-processes': async (call) => killMarked(await call.json<ProcessMark>()),
     'PUT /secrets': async (call) => {
       await writeSecretFiles(config.secrets, await call.json<SecretFiles>())
       return {}

@@ -103,6 +103,22 @@ test('a cancelled run leaves no process, not even one that left its group and it
   assert.deepEqual(await agents.cancel(started.id), cancelled)
 })
 
+test('what a tool detached lives on after a run that went well, and nothing else of it', async () => {
+  const background = (seconds: number): string => `setsid nohup sleep ${seconds} >/dev/null 2>&1 & sleep 338 >/dev/null 2>&1 &`
+  const { run } = await agents.perform({ ...echo, prompt: `[[shell:${background(337)}]] serving` })
+  assert.equal(run.outcome, 'completed')
+  assert.deepEqual(
+    processesOf(run.id).map((line) => line.trim()),
+    ['sleep 337'],
+  )
+  assert.deepEqual(readdirSync(`/tmp/atoll-run-${run.id}`), [])
+  const failed = await agents.perform({ ...echo, prompt: `[[shell:${background(339)}]] [[fail:server]]` })
+  assert.equal(failed.run.outcome, 'failed')
+  assert.deepEqual(processesOf(failed.run.id), [])
+  assert.equal(existsSync(`/tmp/atoll-run-${failed.run.id}`), false)
+  await agents.sidecar.exec(`pkill -f '^sleep 337'; rmdir /tmp/atoll-run-${run.id}`)
+})
+
 test('a time-out, a failure and a harness that throws are ends with their types', async () => {
   const late = await agents.perform({ ...echo, prompt: '[[shell:sleep 60]]', timeout_ms: 300 })
   assert.deepEqual([late.run.outcome, late.run.error?.code], ['failed', 'timeout'])
