@@ -8,6 +8,7 @@ import { adoptRootCredentials } from './agents/root-credentials.ts'
 import { agentRoutes } from './agents/routes.ts'
 import { exec } from './commands/exec.ts'
 import { Launcher } from './commands/launcher.ts'
+import { Masters } from './commands/masters.ts'
 import { createUnprotected } from './commands/oom-score.ts'
 import { Pipes } from './commands/pipes.ts'
 import { Processes, processRoutes } from './commands/processes.ts'
@@ -57,17 +58,18 @@ function configurer(environment: Environment, files: FilesClient): (given: Sidec
 
 export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
   const unprotected = createUnprotected()
-  const pipes = new Pipes({ user: config.user, unprotected, log })
+  const masters = new Masters()
+  const pipes = new Pipes({ user: config.user, unprotected, masters, log })
   const left = prepareDirectories(config, log)
-  const files = new FilesClient({ config, unprotected, log })
+  const files = new FilesClient({ config, unprotected, masters, log })
   for (const directory of left) {
     await files.makeDirectory(directory).catch((error: unknown) => log('warn', `the user cannot make ${directory}`, describe(error)))
   }
   const environment = new Environment(config.user, readImageVariables(config.state, log))
   const checkDirectory = (directory: string): Promise<void> => files.checkDirectory(directory)
-  const launcher = new Launcher({ config, environment, unprotected, pipes, checkDirectory })
+  const launcher = new Launcher({ config, environment, unprotected, masters, pipes, checkDirectory })
   const processes = new Processes(config, launcher)
-  const terminals = new Terminals({ config, launcher, unprotected })
+  const terminals = new Terminals({ config, launcher, unprotected, masters })
   // Before the operator gives the environment, at which what waits may start.
   await adoptRootCredentials({ rootHome: config.rootHome, home: config.user.home, files, log })
   const agents = new Agents({ config, environment, launcher, files, registry, log })

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import type { Terminal } from '@atoll/protocol'
 import WebSocket from 'ws'
@@ -46,6 +46,36 @@ test('a terminal is real: it has a name that the user may open, a size, and job 
   assert.match(text, /\[1\].*Running/)
   assert.match(text, /term=xterm-256color/)
   await sidecar.call('DELETE', `/terminals/${id}`)
+})
+
+test('no terminal of others is open in a command, in the worker for files, or in a later terminal', async () => {
+  await using fresh = await startSidecarProcess()
+  const first = await openQuiet(fresh)
+  await openQuiet(fresh)
+  const masters = (pid: string | number): string[] =>
+    readdirSync(`/proc/${pid}/fd`).filter((name) => readlinkSync(`/proc/${pid}/fd/${name}`).includes('ptmx'))
+  assert.equal(masters(fresh.process.pid ?? 0).length, 2, 'the sidecar has both')
+  const { stdout } = await fresh.exec('ls -l /proc/self/fd')
+  assert.match(stdout, / 0 -> /)
+  assert.doesNotMatch(stdout, /ptmx/)
+  await fresh.call('PUT', '/files/content?path=a.txt', { body: 'a' })
+  const third = await openQuiet(fresh)
+  await type(third, 'ls -l /proc/$$/fd; echo "$PS1|en"d\n', fresh)
+  assert.doesNotMatch((await read(third, /\|end/, { on: fresh })).text, /ptmx|null/)
+  const children = readFileSync(`/proc/${fresh.process.pid}/task/${fresh.process.pid}/children`, 'utf8').trim().split(' ')
+  for (const child of children) assert.deepEqual(masters(child), [], readFileSync(`/proc/${child}/cmdline`, 'utf8'))
+  await type(first, 'exit\n', fresh)
+  await fresh.allEvents(`/terminals/${first}/stream`)
+  const nothing = async (): Promise<number> => (await fresh.exec('ls -l /proc/self/fd </dev/zero')).stdout.match(/dev\/null/g)?.length ?? 0
+  await until('its place is free', async () => (await nothing()) === 2)
+})
+
+test('a later terminal is given the prompt that was asked for', async () => {
+  const { session_id: one } = await open({ env: { PS1: 'first> ' } })
+  const { session_id: other } = await open({ env: { PS1: 'asked for> ' } })
+  await type(other, 'tr "\\0" "\\n" < /proc/$$/environ; echo "en"d\n')
+  assert.match((await read(other, /^end/m)).text, /^PS1=asked for> \r$/m)
+  for (const id of [one, other]) await sidecar.call('DELETE', `/terminals/${id}`)
 })
 
 test('resizing reaches the program', async () => {

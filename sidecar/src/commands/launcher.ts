@@ -8,6 +8,7 @@ import type { RunRequest } from '@atoll/protocol/sidecar'
 import type { Config } from '../config.ts'
 import { type Environment, findShells } from '../environment.ts'
 import { Child } from './child.ts'
+import type { Masters } from './masters.ts'
 import type { Unprotected } from './oom-score.ts'
 import type { Pipes } from './pipes.ts'
 import { pipesFor, type Stdin, wire } from './streams.ts'
@@ -16,6 +17,7 @@ export interface LaunchParts {
   readonly config: Config
   readonly environment: Environment
   readonly unprotected: Unprotected
+  readonly masters: Masters
   readonly pipes: Pipes
   /** Whether a path is a directory, asked by a process of the sandbox user. @throws Failure `file.*` */
   readonly checkDirectory: (directory: string) => Promise<void>
@@ -117,7 +119,7 @@ export class Launcher {
 
   /** @throws Failure `process.too_many`, `process.spawn_failed`, or why the working directory will not do */
   async launch(launch: Launch): Promise<Launched> {
-    const { config, pipes, unprotected } = this.#parts
+    const { config, pipes, unprotected, masters } = this.#parts
     const { argv, cwd, env } = await this.place(launch)
     const taken = await pipes.take(pipesFor(launch.stdin))
     if (this.#live.size >= config.limits.liveProcesses) {
@@ -129,7 +131,7 @@ export class Launcher {
     const wiring = wire(launch.stdin, taken)
     let spawned: ChildProcess
     try {
-      spawned = unprotected(() => spawn(program, rest, { cwd, env, uid, gid, detached: true, stdio: wiring.stdio }))
+      spawned = unprotected(() => spawn(program, rest, { cwd, env, uid, gid, detached: true, stdio: masters.covered(wiring.stdio) }))
     } catch (error) {
       wiring.abandon()
       return notRunnable(launch.argv[0] ?? '', error)

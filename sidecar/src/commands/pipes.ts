@@ -7,6 +7,7 @@ import { closeSync, constants, fchownSync, fstatSync, openSync, readSync } from 
 import type { User } from '../config.ts'
 import { findShells } from '../environment.ts'
 import { describe, type Log } from '../log.ts'
+import type { Masters } from './masters.ts'
 import type { Unprotected } from './oom-score.ts'
 
 /** Two descriptors of the sidecar, each of which is passed on or closed by whoever takes the pipe. */
@@ -18,6 +19,7 @@ export interface Pipe {
 export interface PipesParts {
   readonly user: User
   readonly unprotected: Unprotected
+  readonly masters: Masters
   readonly log: Log
 }
 
@@ -76,8 +78,9 @@ class Maker {
   readonly #shell: ChildProcess
   readonly #ended: Promise<never>
 
-  constructor(shell: string, unprotected: Unprotected) {
-    this.#shell = unprotected(() => spawn(shell, ['-c', script], { cwd: '/', env: {}, stdio: ['pipe', 'pipe', 'ignore'] }))
+  constructor(shell: string, { unprotected, masters }: Pick<PipesParts, 'unprotected' | 'masters'>) {
+    const stdio = masters.covered(['pipe', 'pipe', 'ignore'])
+    this.#shell = unprotected(() => spawn(shell, ['-c', script], { cwd: '/', env: {}, stdio }))
     this.#ended = new Promise((_, reject) => {
       this.#shell.once('error', reject)
       this.#shell.once('exit', (code, signal) => reject(new Error(`The shell that makes pipes ended (${signal ?? code}).`)))
@@ -172,7 +175,7 @@ export class Pipes {
     const shell = findShells().command
     if (shell === undefined || performance.now() < this.#restsUntil) return false
     try {
-      this.#maker ??= new Maker(shell, this.#parts.unprotected)
+      this.#maker ??= new Maker(shell, this.#parts)
       this.#spare.push(...(await this.#maker.make(this.#parts.user)))
       return true
     } catch (error) {

@@ -1,5 +1,5 @@
 // The standard streams of a started process, seen from the sidecar.
-import type { ChildProcess, StdioOptions } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { closeSync } from 'node:fs'
 import { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
@@ -16,7 +16,7 @@ export type Stdin = 'pipe' | 'ignore'
 
 /** How a spawn connects a process, and what is to be done with it then. */
 export interface Wiring {
-  readonly stdio: StdioOptions
+  readonly stdio: readonly (number | 'pipe' | 'ignore')[]
   /** @throws Error for a process that was not started */
   readonly connect: (spawned: ChildProcess) => Streams
   /** For a process that was not started. */

@@ -5,6 +5,7 @@ import http, { type IncomingMessage } from 'node:http'
 import path from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { Failure, type FailureBody, isFailureCode } from '@atoll/protocol'
+import type { Masters } from '../commands/masters.ts'
 import type { Unprotected } from '../commands/oom-score.ts'
 import type { Config } from '../config.ts'
 import type { Log } from '../log.ts'
@@ -18,6 +19,7 @@ import { workerSocket } from './worker-socket.ts'
 export interface FilesClientParts {
   readonly config: Config
   readonly unprotected: Unprotected
+  readonly masters: Masters
   readonly log: Log
 }
 
@@ -72,7 +74,7 @@ export class FilesClient {
   }
 
   async #start(): Promise<ChildProcess> {
-    const { config, unprotected, log } = this.#parts
+    const { config, unprotected, masters, log } = this.#parts
     const { uid, gid, home } = config.user
     const env = {
       HOME: home,
@@ -93,11 +95,13 @@ export class FilesClient {
         uid,
         gid,
         detached: true,
-        stdio: ['pipe', 'pipe', 'pipe'],
+        stdio: masters.covered(['pipe', 'pipe', 'pipe']),
       }),
     )
+    const { stdout, stderr } = worker
+    if (!stdout || !stderr) throw new Error('The file worker was started without its output.')
     let said = ''
-    worker.stderr.on('data', (chunk: Buffer) => {
+    stderr.on('data', (chunk: Buffer) => {
       said = (said + chunk.toString('latin1')).slice(0, maxSaidLength)
     })
     worker.once('exit', (code, signal) => {
@@ -105,7 +109,7 @@ export class FilesClient {
       log('warn', 'the file worker ended', { code, signal, said })
     })
     const ended = once(worker, 'exit').then(() => Promise.reject(new Error('The file worker ended at its start.')))
-    await Promise.race([once(worker.stdout, 'data'), ended])
+    await Promise.race([once(stdout, 'data'), ended])
     ended.catch(() => undefined)
     return worker
   }

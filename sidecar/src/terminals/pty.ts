@@ -1,8 +1,9 @@
 // A real pseudo-terminal with a shell of the sandbox user behind it.
-import { chownSync, writeSync } from 'node:fs'
+import { chownSync, existsSync, writeSync } from 'node:fs'
 import { Failure } from '@atoll/protocol'
 import { type IPty, spawn } from '@lydell/node-pty'
 import type { Launch } from '../commands/launcher.ts'
+import type { Masters } from '../commands/masters.ts'
 import type { Unprotected } from '../commands/oom-score.ts'
 import type { User } from '../config.ts'
 
@@ -20,6 +21,7 @@ export interface PtyOptions {
   readonly size: Size
   readonly user: User
   readonly unprotected: Unprotected
+  readonly masters: Masters
   readonly onData: (bytes: Buffer) => void
   readonly onExit: (code: number, signal: number | undefined) => void
 }
@@ -44,16 +46,18 @@ export class Pty {
   #isOpen = true
   #flushed = Promise.withResolvers<void>()
 
-  constructor(pty: IPty, { user, onData, onExit }: PtyOptions) {
+  constructor(pty: IPty, { user, masters, onData, onExit }: PtyOptions) {
     this.#pty = pty
     this.pid = pty.pid
     const { fd, name } = inner(pty)
     this.#fd = fd
+    const forget = masters.add(fd)
     // The terminal was opened by the sidecar and is the user's: programs open it again by its name.
     chownSync(name, user.uid, user.gid)
     // Without an encoding node-pty gives bytes, whatever its types say.
     pty.onData((data: string | Buffer) => onData(Buffer.from(data)))
     pty.onExit(({ exitCode, signal }) => {
+      forget()
       this.#close()
       onExit(exitCode, signal || undefined)
     })
@@ -117,10 +121,21 @@ export class Pty {
   }
 }
 
+/** Most shells close only descriptors of one digit, and this one forgets the prompt that it was given. */
+const closingShell = '/bin/bash'
+const closing = 'for n in $1; do exec {n}<&-; done; [ -z "$2" ] || export PS1="$2"; unset n; shift 2; exec "$@"'
+
+/** The library hands its children every master that is open. Where there is a shell that can, it closes those of the other terminals. */
+function withoutMasters({ argv, env }: Launch, masters: Masters): readonly string[] {
+  const others = masters.descriptors
+  if (others.length === 0 || !existsSync(closingShell)) return argv
+  return [closingShell, '-c', closing, 'bash', others.join(' '), env['PS1'] ?? '', ...argv]
+}
+
 /** @throws Failure `process.spawn_failed` */
 export function openPty(options: PtyOptions): Pty {
-  const { launch, size, user, unprotected } = options
-  const [program = '', ...rest] = launch.argv
+  const { launch, size, user, unprotected, masters } = options
+  const [program = '', ...rest] = withoutMasters(launch, masters)
   try {
     const pty = unprotected(() =>
       spawn(program, rest, {

@@ -32,7 +32,7 @@ function signalSession(leader: number, signal: NodeJS.Signals): void {
   for (const group of groups) signalGroup(group, signal)
 }
 
-export interface TerminalOptions extends Pick<PtyOptions, 'launch' | 'size' | 'user' | 'unprotected'> {
+export interface TerminalOptions extends Pick<PtyOptions, 'launch' | 'size' | 'user' | 'unprotected' | 'masters'> {
   readonly id: string
   readonly title: string | undefined
   readonly scrollbackBytes: number
@@ -61,12 +61,12 @@ export class Terminal {
 
   /** @throws Failure `process.spawn_failed` */
   async open(): Promise<void> {
-    const { launch, size, user, unprotected } = this.#options
+    const { launch, size, user, unprotected, masters } = this.#options
     const onData = (bytes: Buffer): void => this.#take(bytes)
     const onExit = (code: number, signal: number | undefined): void => this.#end(code, signal)
     // Loaded with the first terminal, so that it costs the start of a sandbox nothing.
     const { openPty } = await import('./pty.ts')
-    this.#pty = openPty({ launch, size, user, unprotected, onData, onExit })
+    this.#pty = openPty({ launch, size, user, unprotected, masters, onData, onExit })
   }
 
   get isRunning(): boolean {

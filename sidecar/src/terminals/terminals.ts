@@ -1,6 +1,7 @@
 // The terminal sessions of the sandbox.
 import { Failure } from '@atoll/protocol'
 import type { Launcher } from '../commands/launcher.ts'
+import type { Masters } from '../commands/masters.ts'
 import type { Unprotected } from '../commands/oom-score.ts'
 import type { Config } from '../config.ts'
 import { findShells } from '../environment.ts'
@@ -21,6 +22,7 @@ export interface TerminalsParts {
   readonly config: Config
   readonly launcher: Launcher
   readonly unprotected: Unprotected
+  readonly masters: Masters
 }
 
 /** The prompt that the web client expects, in any directory. */
@@ -54,7 +56,7 @@ export class Terminals {
 
   /** @throws Failure `terminal.too_many`, `image.no_shell`, `process.spawn_failed`, or why the working directory will not do */
   async open({ cwd, cols = 80, rows = 24, title, env }: Partial<OpenTerminal>): Promise<Terminal> {
-    const { config, launcher, unprotected } = this.#parts
+    const { config, launcher, unprotected, masters } = this.#parts
     const shell = findShells().login
     if (shell === undefined) throw new Failure('image.no_shell', 'This image has no shell for a terminal.')
     await this.#makeRoom()
@@ -62,7 +64,17 @@ export class Terminals {
     const id = randomId()
     const { scrollbackBytes, killGraceMs } = config.limits
     const launch = await launcher.place(plan)
-    const terminal = new Terminal({ id, title, launch, size: { cols, rows }, user: config.user, unprotected, scrollbackBytes, killGraceMs })
+    const terminal = new Terminal({
+      id,
+      title,
+      launch,
+      size: { cols, rows },
+      user: config.user,
+      unprotected,
+      masters,
+      scrollbackBytes,
+      killGraceMs,
+    })
     this.#all.set(id, terminal)
     try {
       await terminal.open()
