@@ -114,6 +114,19 @@ for (const { name: runtime, skip } of testRuntimes) {
         assert.match(again.run.text ?? '', /make it/)
       })
 
+      test(`${harness} leaves what it detached, and nothing else`, async () => {
+        const command = `[[command:(setsid nohup sleep 4321 >/dev/null 2>&1 &); sleep 0.2]]`
+        const mcpServers = { lab: { command: `${harnesses}/bin/node`, args: ['/home/agent/workspace/mcp-server.mjs', 'plover'] } }
+        const { run } = await perform(`[[plan:shell,text]]${command} serve`, { harness, model, mcpServers })
+        assert.equal(run.outcome, 'completed', JSON.stringify(run.error))
+        // Those of the user who carry the mark of the run, by their command line.
+        const left = await sandbox.exec(
+          `grep -slz '^ATOLL_RUN_ID=${run.id}' /proc/[0-9]*/environ | xargs -n1 dirname | sed 's|$|/cmdline|' | xargs cat | tr '\\0' ' '`,
+        )
+        assert.equal(left.stdout.trim(), 'sleep 4321')
+        await sandbox.exec("pkill -f '^sleep 4321'")
+      })
+
       test(`${harness} is cancelled with all that it runs`, async () => {
         const run = await sandbox.agents.start('[[plan:sleep,text]] wait', { harness, model })
         for await (const event of run.events()) if (event.type === 'tool.started' && event.kind === 'shell') break
