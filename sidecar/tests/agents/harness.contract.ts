@@ -28,6 +28,7 @@ export interface HarnessContract {
 
 const failures: readonly (readonly [step: string, code: AgentErrorCode])[] = [
   ['err401', 'auth'],
+  ['err404', 'model_not_found'],
   ['err429', 'rate_limit'],
   ['err500', 'server'],
   ['drop', 'network'],
