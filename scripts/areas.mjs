@@ -4,7 +4,7 @@
 export const unitTests = [
   'protocol/src/**/*.test.ts',
   'operator/src/*.test.ts',
-  'operator/src/{auth,guest-channel,http,sandboxes,secrets,storage,telemetry}/**/*.test.ts',
+  'operator/src/{auth,gateway,guest-channel,http,sandboxes,secrets,storage,telemetry}/**/*.test.ts',
   'sidecar/src/**/*.test.ts',
   'sdk/src/**/*.test.ts',
   'cli/src/**/*.test.ts',
@@ -26,5 +26,6 @@ export const areas = {
     files: ['sidecar/harnesses/**/*.test.ts', 'tests/{agents,capabilities,harness-image,harness-install,harnesses}.test.ts'],
     engine: true,
   },
+  gateway: { files: ['tests/services.test.ts'], engine: false },
   doors: { files: ['sdk/tests/**/*.test.ts', 'cli/tests/**/*.test.ts', 'tests/{start,examples,bench}.test.ts'], engine: true },
 }

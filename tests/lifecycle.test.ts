@@ -56,6 +56,7 @@ for (const { name: runtime, skip } of testRuntimes) {
           created_at: 0,
           last_activity_at: 0,
           ssh_port: null,
+          service_id: 1,
           extra_ports: { '3000': 3000, '4000': 4000 },
           idle_timeout_seconds: 60,
           max_lifetime_seconds: 172_800,

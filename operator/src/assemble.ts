@@ -35,9 +35,12 @@ import type { Runtime } from './sandboxes/runtime.ts'
 import { Secrets } from './sandboxes/secrets.ts'
 import { Keyring } from './secrets/keyring.ts'
 import { Secret } from './secrets/secret.ts'
+import { ProviderKeys } from './services/provider-keys.ts'
+import { Services } from './services/services.ts'
 import { Database } from './storage/database.ts'
 import { sqliteApiKeys, sqliteSessions } from './storage/sqlite-auth.ts'
 import { sqliteImageProbes } from './storage/sqlite-image-probes.ts'
+import { sqliteServices } from './storage/sqlite-services.ts'
 import { SqliteStore } from './storage/sqlite-store.ts'
 import { Metrics } from './telemetry/metrics.ts'
 
@@ -110,20 +113,31 @@ async function chooseDefault(config: Config, runtimes: ReadonlyMap<RuntimeName, 
 
 function openCore(
   config: Config,
-  parts: { store: SqliteStore; keyring: Keyring; runtimes: Map<RuntimeName, Runtime>; defaultRuntime: RuntimeName; log: Logger },
+  parts: {
+    db: Database
+    store: SqliteStore
+    keyring: Keyring
+    runtimes: Map<RuntimeName, Runtime>
+    defaultRuntime: RuntimeName
+    log: Logger
+  },
 ) {
-  const { store, keyring, runtimes, defaultRuntime, log } = parts
+  const { db, store, keyring, runtimes, defaultRuntime, log } = parts
   const now = Date.now
   const locks = new Locks()
   const guests = new Guests(openHttpGuest)
   const agentEnvironment = async (owner: string) => (owner === adminOwner ? readAgentEnvironment(config.agentEnvFile) : {})
   const secrets = new Secrets({ store, seal: keyring, guests, locks, agentEnvironment })
+  const serviceStore = sqliteServices(db, store)
+  const services = new Services({ store: serviceStore, locks, now, isConfidential: runtimes.has('tee') })
+  const providerKeys = new ProviderKeys({ services, store: serviceStore, seal: keyring, now })
   const lifecycle = new Lifecycle({
     store,
     runtimes,
     defaultRuntime,
     guests,
     secrets,
+    tenants: services,
     limits: limitsOf(config),
     queue: new CreationQueue({ parallel: config.createParallel, waiting: config.createQueue }),
     locks,
@@ -136,7 +150,8 @@ function openCore(
       return Math.floor((bavail * bsize) / 1_048_576)
     },
   })
-  return { guests, secrets, lifecycle, activity: new Activity(store, now), probes: new Probes({ runtimes, defaultRuntime, now }) }
+  const probes = new Probes({ runtimes, defaultRuntime, now })
+  return { guests, secrets, services, providerKeys, lifecycle, activity: new Activity(store, now), probes }
 }
 
 /** Runs `round` again and again, with a pause after each, until it is stopped. Rounds never overlap. */
@@ -168,7 +183,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
   const keyring = await Keyring.open({ stateDir: config.stateDir, sessionSecret })
   const { runtimes, close: closeRuntimes } = await openRuntimes(config, db.instanceId(), log)
   const defaultRuntime = await chooseDefault(config, runtimes, log)
-  const core = openCore(config, { store, keyring, runtimes, defaultRuntime, log })
+  const core = openCore(config, { db, store, keyring, runtimes, defaultRuntime, log })
   const images = new ImageProbes({ ...core, store, probes: sqliteImageProbes(db), runtimes, defaultRuntime, now: Date.now, log })
   const metrics = new Metrics(store)
   const keys = new ApiKeys({ store: sqliteApiKeys(db) })

@@ -17,7 +17,10 @@ export const Provision = z
   .meta({ id: 'Provision' })
 export type Provision = z.infer<typeof Provision>
 
-/** Something that happened to a sandbox. `at` is unix milliseconds; `seq` orders all events of the operator. */
+/**
+ * Something that happened to a sandbox, or to a service, in which case `sandbox_id` is empty. `at` is unix milliseconds; `seq` orders all
+ * events of the operator.
+ */
 export const SandboxEvent = z
   .object({
     seq: z.int(),

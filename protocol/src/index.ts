@@ -9,6 +9,7 @@ import { portRoutes } from './ports.ts'
 import { processRoutes } from './processes.ts'
 import { sandboxRoutes } from './sandboxes.ts'
 import { secretRoutes } from './secrets.ts'
+import { serviceRoutes } from './services.ts'
 import { terminalRoutes } from './terminals.ts'
 
 export {
@@ -58,6 +59,7 @@ export {
   sandboxStates,
 } from './sandboxes.ts'
 export { secretRoutes } from './secrets.ts'
+export { ProviderKey, Service, ServiceQuotas, serviceModes, serviceRoutes } from './services.ts'
 export { OpenTerminal, Terminal, TerminalEvent, TerminalSize, terminalRoutes } from './terminals.ts'
 
 /** Every route of the native API, by subject. */
@@ -70,6 +72,7 @@ export const routes = {
   files: fileRoutes,
   ports: portRoutes,
   secrets: secretRoutes,
+  services: serviceRoutes,
   events: eventRoutes,
   agents: agentRoutes,
   chats: chatRoutes,

@@ -73,6 +73,8 @@ const text = (max: number) =>
 /** What a sandbox is made from: the fields of the blueprint's creation struct. 0 in a size or timeout means the operator's default. */
 export const CreateSandbox = z
   .object({
+    /** The service that it belongs to; the default service of its owner when not given. */
+    service_id: z.int().min(1).optional(),
     name: text(128).default(''),
     image: text(512).default(''),
     stack: text(128).default(''),

@@ -10,6 +10,7 @@ import {
   processRoutes,
   sandboxRoutes,
   secretRoutes,
+  serviceRoutes,
   terminalRoutes,
 } from '@atoll/protocol'
 import type { Logger } from 'pino'
@@ -23,6 +24,8 @@ import type { Probes } from '../sandboxes/probes.ts'
 import type { Secrets } from '../sandboxes/secrets.ts'
 import type { Store } from '../sandboxes/store.ts'
 import type { Secret } from '../secrets/secret.ts'
+import type { ProviderKeys } from '../services/provider-keys.ts'
+import type { Services } from '../services/services.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { clientAddressReader } from './client-address.ts'
 import { Doors } from './doors.ts'
@@ -38,6 +41,7 @@ import { chatHandlers } from './routes/chat.ts'
 import { fileHandlers, portHandlers, processHandlers, terminalHandlers } from './routes/guest.ts'
 import { eventHandlers, healthHandlers } from './routes/infra.ts'
 import { sandboxHandlers, secretHandlers } from './routes/sandboxes.ts'
+import { serviceHandlers } from './routes/services.ts'
 import { corsRule, loopbackHosts } from './security-headers.ts'
 import { createServer, type Server } from './server.ts'
 import { Shares } from './shares.ts'
@@ -48,6 +52,8 @@ export interface ApiParts {
   readonly store: Store
   readonly lifecycle: Lifecycle
   readonly secrets: Secrets
+  readonly services: Services
+  readonly providerKeys: ProviderKeys
   readonly guests: Guests
   readonly activity: Activity
   readonly probes: Probes
@@ -141,6 +147,7 @@ function serveRoutes(parts: ApiParts, mount: MountParts, shared: { view: View; p
   serveAll(mount, eventRoutes, eventHandlers(infra))
   serveAll(mount, sandboxRoutes, sandboxHandlers(sandboxes))
   serveAll(mount, secretRoutes, secretHandlers(sandboxes))
+  serveAll(mount, serviceRoutes, serviceHandlers(parts))
   serveAll(mount, processRoutes, processHandlers(guest))
   serveAll(mount, terminalRoutes, terminalHandlers(guest))
   serveAll(mount, fileRoutes, fileHandlers(guest))
@@ -159,12 +166,13 @@ export function createApi(parts: ApiParts): Api {
   const view = new View({ store: parts.store, publicUrl: () => addresses.publicUrl(), managingOperator: config.managingOperator })
   const proxy = new PortProxy({ ...parts, answerDeadlineMs: config.proxySeconds * 1000 })
   const shares = new Shares({ most: Math.ceil(config.maxRequests / 2) })
-  const doors = new Doors({ ...parts, auth, limits, shares, previews, proxy, previewDomain: () => addresses.previewDomain() })
+  const fence = () => ({ cors: corsRule(config.corsOrigins), hosts: addresses.hosts() })
+  const doors = new Doors({ ...parts, auth, limits, shares, previews, proxy, fence, previewDomain: () => addresses.previewDomain() })
   const server: Server = createServer({
     log,
     metrics,
     doors: () => doors,
-    fence: () => ({ cors: corsRule(config.corsOrigins), hosts: addresses.hosts() }),
+    fence,
     maxRequests: config.maxRequests,
   })
   serveRoutes(parts, { ...parts, app: server.app, auth, limits, shares }, { view, previews, stopping: stopping.signal })

@@ -35,6 +35,7 @@ export class View {
       last_activity_at: seconds(record.lastActivityAt),
       ...(record.stoppedAt !== undefined && { stopped_at: seconds(record.stoppedAt) }),
       ssh_port: null,
+      service_id: record.serviceId,
       ...(this.#managingOperator && { managing_operator: this.#managingOperator.toLowerCase() }),
       ...(record.ports.length > 0 && { extra_ports: this.ports(record) }),
       idle_timeout_seconds: record.idleTimeoutSeconds,

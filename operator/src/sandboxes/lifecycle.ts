@@ -7,6 +7,7 @@ import { requestedRuntime } from './backend.ts'
 import type { CreationQueue } from './creation-queue.ts'
 import type { Guests } from './guests.ts'
 import type { Locks } from './locks.ts'
+import { admitToService, type Tenants } from './quota.ts'
 import type { Plan, Running, Runtime, StartContext } from './runtime.ts'
 import { mayMove, type SandboxRecord } from './sandbox.ts'
 import type { Secrets } from './secrets.ts'
@@ -18,6 +19,7 @@ export interface LifecycleParts {
   readonly defaultRuntime: RuntimeName
   readonly guests: Guests
   readonly secrets: Secrets
+  readonly tenants: Tenants
   readonly limits: Limits
   readonly queue: CreationQueue
   readonly locks: Locks
@@ -37,13 +39,14 @@ export interface Created {
 }
 
 const noSize: Size = { cpuCores: 0, memoryMb: 0, diskGb: 0 }
-const admissionKey = 'admission'
+/** The lock under which room is given. */
+export const admissionKey = 'admission'
 
 export class Lifecycle {
   readonly #parts: LifecycleParts
   readonly #creations = new Map<string, { abort: AbortController; settled: Promise<SandboxRecord> }>()
   /** Room of resumes that were admitted and are not yet `running` in the store. */
-  readonly #resuming = new Map<string, Size>()
+  readonly #resuming = new Map<string, Size & { readonly serviceId: number }>()
 
   constructor(parts: LifecycleParts) {
     this.#parts = parts
@@ -51,15 +54,16 @@ export class Lifecycle {
 
   /** Admits, remembers, and starts making a sandbox in the background. */
   async create(owner: string, spec: CreateSandbox, idempotency?: Idempotency): Promise<Created> {
-    const { store, limits, locks, queue } = this.#parts
+    const { store, limits, locks, queue, tenants } = this.#parts
     const runtime = this.runtime(requestedRuntime(spec) ?? this.#parts.defaultRuntime)
     const size = sizesFor(spec, limits)
     return locks.run(admissionKey, async () => {
       const earlier = idempotency && (await this.#earlier(owner, idempotency))
       if (earlier) return earlier
       queue.assertRoom()
-      await admit(store, limits, { size, isNew: true, reserved: this.#reserved(), freeDiskMb: await this.#parts.freeDiskMb() })
-      const record = this.#newRecord(owner, spec, runtime.name, size)
+      const serviceId = await tenants.serviceFor(owner, spec.service_id)
+      await this.#admit({ owner, serviceId, size, isNew: true })
+      const record = { ...this.#newRecord(owner, spec, runtime.name, size), serviceId }
       const sealed = this.#parts.secrets.seal(record.id, spec.env_json)
       const sandbox = await store.insert(record, { env: sealed, secrets: undefined }, idempotency)
       return { sandbox, settled: this.#makeInBackground(sandbox, runtime) }
@@ -79,7 +83,12 @@ export class Lifecycle {
     return { sandbox, settled }
   }
 
-  #newRecord(owner: string, spec: CreateSandbox, runtime: RuntimeName, size: Size): Omit<SandboxRecord, 'version' | 'callId'> {
+  #newRecord(
+    owner: string,
+    spec: CreateSandbox,
+    runtime: RuntimeName,
+    size: Size,
+  ): Omit<SandboxRecord, 'version' | 'callId' | 'serviceId'> {
     const { now, newId, limits } = this.#parts
     const { ports, ...metadata } = spec.metadata_json
     const id = newId()
@@ -176,19 +185,20 @@ export class Lifecycle {
 
   /** Starts a stopped sandbox with its disk. Safe to repeat. */
   async resume(sandbox: SandboxRecord): Promise<SandboxRecord> {
-    const { locks, store, limits } = this.#parts
+    const { locks } = this.#parts
     return this.#exclusive(sandbox.id, async (current) => {
       if (current.state === 'running') return current
       this.#assertState(current, ['stopped'])
+      const { id, owner, serviceId } = current
       const size = sizeOfRecord(current)
       await locks.run(admissionKey, async () => {
-        await admit(store, limits, { size, isNew: false, reserved: this.#reserved(), freeDiskMb: await this.#parts.freeDiskMb() })
-        this.#resuming.set(current.id, size)
+        await this.#admit({ owner, serviceId, size, isNew: false })
+        this.#resuming.set(id, { ...size, serviceId })
       })
       try {
         return await this.#restart(current)
       } finally {
-        this.#resuming.delete(current.id)
+        this.#resuming.delete(id)
       }
     })
   }
@@ -302,9 +312,19 @@ export class Lifecycle {
     return this.#parts.store.setProvision(sandbox.callId, { phase, message })
   }
 
-  #reserved(): Size {
+  /** Is there room on this machine, and in the service? */
+  async #admit({ owner, serviceId, size, isNew }: { owner: string; serviceId: number; size: Size; isNew: boolean }): Promise<void> {
+    const { store, limits, tenants, freeDiskMb } = this.#parts
+    const quota = await tenants.quotaOf(serviceId, owner)
+    await admitToService(store, quota, { serviceId, size, isNew, reserved: this.#reserved(serviceId) })
+    await admit(store, limits, { size, isNew, reserved: this.#reserved(), freeDiskMb: await freeDiskMb() })
+  }
+
+  /** Of a service or (without one) of all. */
+  #reserved(ofService?: number): Size {
     let sum = noSize
-    for (const size of this.#resuming.values()) {
+    for (const { serviceId, ...size } of this.#resuming.values()) {
+      if (ofService !== undefined && serviceId !== ofService) continue
       sum = { cpuCores: sum.cpuCores + size.cpuCores, memoryMb: sum.memoryMb + size.memoryMb, diskGb: 0 }
     }
     return sum

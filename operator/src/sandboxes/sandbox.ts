@@ -4,6 +4,7 @@ import type { EndReason, RuntimeName, SandboxStatus } from '@atoll/protocol'
 export interface SandboxRecord {
   readonly id: string
   readonly owner: string
+  readonly serviceId: number
   /** Raised by every write; a write with a stale one is refused. */
   readonly version: number
   readonly state: SandboxStatus

@@ -15,6 +15,7 @@ export interface OpenedStore {
 const sample = (change: Partial<SandboxRecord> = {}): Omit<SandboxRecord, 'version' | 'callId'> => ({
   id: `sandbox-${randomUUID()}`,
   owner: 'ann',
+  serviceId: 1,
   state: 'creating',
   end: undefined,
   runtime: 'namespace',
@@ -107,7 +108,7 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
     await move(running, 'running')
     await move(stopped, 'running', 'stopped')
     await move(ended, 'ended')
-    assert.deepEqual(await store.usage(), { sandboxes: 2, memoryMb: 100, cpuCores: 1 })
+    assert.deepEqual(await store.usage(), { sandboxes: 2, memoryMb: 100, cpuCores: 1, diskGb: 2 })
   })
 
   check('an idempotency key belongs to its owner and cannot be written twice', async ({ store }) => {

@@ -44,11 +44,12 @@ export interface ProvisionRecord extends Provision {
   readonly isPublic: boolean
 }
 
-/** Sums over the sandboxes that take room, for admission. */
+/** Sums over the sandboxes that take room, for admission: memory and CPU of those that run, disk of stopped ones too. */
 export interface Usage {
   readonly sandboxes: number
   readonly memoryMb: number
   readonly cpuCores: number
+  readonly diskGb: number
 }
 
 /**
@@ -63,7 +64,8 @@ export interface Store {
   /** Moves a sandbox if nobody else did since `from` was read; undefined when somebody did. The event is written with it. */
   move(from: SandboxRecord, to: SandboxStatus, change: SandboxChange, event: NewEvent): Promise<SandboxRecord | undefined>
   touch(id: string, lastActivityAt: number): Promise<void>
-  usage(): Promise<Usage>
+  /** Of a service or (without one) of all. */
+  usage(serviceId?: number): Promise<Usage>
   findIdempotent(owner: string, key: string): Promise<{ readonly sandboxId: string; readonly fingerprint: string } | undefined>
   sealed(id: string): Promise<SealedEnvironment>
   setSecrets(id: string, secrets: string | undefined, event: NewEvent): Promise<void>

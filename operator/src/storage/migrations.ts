@@ -96,4 +96,40 @@ export const migrations: readonly string[] = [
     primary key (runtime, image)
   ) strict;
   `,
+
+  // Every owner that has sandboxes gets a default service, and they belong to it.
+  `
+  create table services (
+    id integer primary key autoincrement,
+    owner text not null,
+    name text not null,
+    members_json text not null,
+    mode text not null,
+    quotas_json text not null,
+    is_default integer not null,
+    created_at integer not null
+  ) strict;
+  create index services_by_owner on services (owner);
+  create unique index default_services on services (owner) where is_default = 1;
+
+  create table provider_keys (
+    service_id integer not null references services (id) on delete cascade,
+    provider text not null,
+    custom_json text,
+    sealed text not null,
+    last_four text not null,
+    created_at integer not null,
+    last_used_at integer,
+    primary key (service_id, provider)
+  ) strict;
+
+  insert into services (owner, name, members_json, mode, quotas_json, is_default, created_at)
+    select owner, 'default', '[]', 'cloud',
+           '{"sandboxes":0,"cpu_cores":0,"memory_mb":0,"disk_gb":0,"runs":0,"tokens_per_day":0,"spend_per_day_usd":0}',
+           1, min(created_at)
+      from sandboxes group by owner order by min(created_at);
+  alter table sandboxes add column service_id integer not null default 0;
+  update sandboxes set service_id = (select id from services where services.owner = sandboxes.owner);
+  create index sandboxes_by_service on sandboxes (service_id);
+  `,
 ]

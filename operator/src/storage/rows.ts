@@ -4,8 +4,8 @@ import { z } from 'zod'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
 import type { ProvisionRecord } from '../sandboxes/store.ts'
 
-const orUndefined = <T extends z.ZodType>(schema: T) => schema.nullable().transform((value) => value ?? undefined)
-const json = <T extends z.ZodType>(schema: T) =>
+export const orUndefined = <T extends z.ZodType>(schema: T) => schema.nullable().transform((value) => value ?? undefined)
+export const json = <T extends z.ZodType>(schema: T) =>
   z
     .string()
     .transform((text): unknown => JSON.parse(text))
@@ -14,6 +14,7 @@ const json = <T extends z.ZodType>(schema: T) =>
 const SandboxRow = z.object({
   id: z.string(),
   owner: z.string(),
+  service_id: z.int(),
   version: z.int(),
   state: SandboxStatus,
   end_json: orUndefined(json(EndReason)),
@@ -42,6 +43,7 @@ export function toSandbox(raw: Record<string, unknown>): SandboxRecord {
   return {
     id: row.id,
     owner: row.owner,
+    serviceId: row.service_id,
     version: row.version,
     state: row.state,
     end: row.end_json,

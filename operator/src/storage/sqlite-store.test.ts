@@ -2,9 +2,12 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { type OpenedStore, storeContract } from '../sandboxes/store.contract.ts'
 import { Database } from './database.ts'
+import { migrations } from './migrations.ts'
+import { sqliteServices } from './sqlite-services.ts'
 import { SqliteStore } from './sqlite-store.ts'
 
 const temporary = (): { file: string; remove: () => void } => {
@@ -35,6 +38,38 @@ test('the database can be read by its owner only, with all that is kept beside i
   const { file, remove } = temporary()
   const db = new Database(file)
   for (const each of [file, `${file}-wal`, `${file}-shm`]) assert.equal(statSync(each).mode & 0o777, 0o600, each)
+  db.close()
+  remove()
+})
+
+test('sandboxes from before there were services belong to the default services of their owners', async () => {
+  const { file, remove } = temporary()
+  const old = new DatabaseSync(file)
+  old.exec(`${migrations.slice(0, 2).join(';')}; pragma user_version = 2`)
+  const insert =
+    old.prepare(`insert into sandboxes (id, owner, version, state, runtime, name, image, agent_identifier, cpu_cores, memory_mb,
+    disk_gb, pids, ports_json, metadata_json, capabilities_json, idle_timeout_seconds, max_lifetime_seconds, call_id, created_at, last_activity_at)
+    values (?, ?, 1, 'stopped', 'namespace', 'x', '', '', 1, 256, 1, 64, '[]', '{}', '[]', 0, 0, 1, ?, 1)`)
+  for (const [id, owner, at] of [
+    ['a', 'ann', 5],
+    ['b', 'bob', 3],
+    ['c', 'ann', 4],
+  ] as const)
+    insert.run(id, owner, at)
+  old.close()
+  const db = new Database(file)
+  const store = new SqliteStore(db, Date.now)
+  const services = await sqliteServices(db, store).list(undefined)
+  assert.deepEqual(
+    services.map(({ id, owner, isDefault, createdAt }) => [id, owner, isDefault, createdAt]),
+    [
+      [1, 'bob', true, 3],
+      [2, 'ann', true, 4],
+    ],
+  )
+  const serviceOf = async (id: string) => (await store.get(id))?.serviceId
+  assert.deepEqual([await serviceOf('a'), await serviceOf('b'), await serviceOf('c')], [2, 1, 2])
+  assert.equal((await store.usage(2)).diskGb, 2)
   db.close()
   remove()
 })

@@ -16,7 +16,21 @@ import type { Database, Row } from './database.ts'
 import { toEvent, toProvision, toSandbox } from './rows.ts'
 
 const columns = [
-  ...['id', 'owner', 'version', 'state', 'runtime', 'name', 'image', 'agent_identifier', 'cpu_cores', 'memory_mb', 'disk_gb', 'pids'],
+  ...[
+    'id',
+    'owner',
+    'service_id',
+    'version',
+    'state',
+    'runtime',
+    'name',
+    'image',
+    'agent_identifier',
+    'cpu_cores',
+    'memory_mb',
+    'disk_gb',
+    'pids',
+  ],
   ...['ports_json', 'metadata_json', 'capabilities_json', 'idle_timeout_seconds', 'max_lifetime_seconds', 'call_id', 'socket_path'],
   ...['env_sealed', 'secrets_sealed', 'created_at', 'last_activity_at', 'stopped_at'],
 ]
@@ -57,7 +71,7 @@ export class SqliteStore implements Store {
     sealed: SealedEnvironment,
     idempotency?: Idempotency,
   ): Promise<SandboxRecord> {
-    const record = this.#write(() => {
+    const record = this.write(() => {
       const seconds = Math.floor(this.#now() / 1000)
       const { id: callId } = this.#db.run(
         `insert into provisions (owner, sandbox_id, is_public, phase, started_at, updated_at) values (:owner, :sandbox, 0, 'queued', :at, :at)`,
@@ -81,6 +95,7 @@ export class SqliteStore implements Store {
     return {
       id: sandbox.id,
       owner: sandbox.owner,
+      service_id: sandbox.serviceId,
       version: sandbox.version,
       state: sandbox.state,
       runtime: sandbox.runtime,
@@ -120,7 +135,7 @@ export class SqliteStore implements Store {
 
   async move(from: SandboxRecord, to: SandboxStatus, change: SandboxChange, event: NewEvent): Promise<SandboxRecord | undefined> {
     const next: SandboxRecord = { ...from, ...change, state: to, version: from.version + 1 }
-    const moved = this.#write(() => {
+    const moved = this.write(() => {
       const { changes } = this.#db.run(
         `update sandboxes set state = :state, version = :version, end_json = :end, socket_path = :socket, stopped_at = :stopped,
            last_activity_at = :active, image = :image,
@@ -150,14 +165,17 @@ export class SqliteStore implements Store {
     this.#db.run('update sandboxes set last_activity_at = max(last_activity_at, :at) where id = :id', { id, at: lastActivityAt })
   }
 
-  async usage(): Promise<Usage> {
+  async usage(serviceId?: number): Promise<Usage> {
     const row = this.#db.one(
       `select count(*) as sandboxes,
               coalesce(sum(case when state in ('creating', 'running') then memory_mb end), 0) as memory,
-              coalesce(sum(case when state in ('creating', 'running') then cpu_cores end), 0) as cpu
-         from sandboxes where state in ('creating', 'running', 'stopped')`,
+              coalesce(sum(case when state in ('creating', 'running') then cpu_cores end), 0) as cpu,
+              coalesce(sum(disk_gb), 0) as disk
+         from sandboxes where state in ('creating', 'running', 'stopped') and (:service is null or service_id = :service)`,
+      { service: serviceId ?? null },
     )
-    return { sandboxes: Number(row?.['sandboxes'] ?? 0), memoryMb: Number(row?.['memory'] ?? 0), cpuCores: Number(row?.['cpu'] ?? 0) }
+    const number = (name: string): number => Number(row?.[name] ?? 0)
+    return { sandboxes: number('sandboxes'), memoryMb: number('memory'), cpuCores: number('cpu'), diskGb: number('disk') }
   }
 
   async findIdempotent(owner: string, key: string): Promise<{ sandboxId: string; fingerprint: string } | undefined> {
@@ -172,14 +190,14 @@ export class SqliteStore implements Store {
   }
 
   async setSecrets(id: string, secrets: string | undefined, event: NewEvent): Promise<void> {
-    this.#write(() => {
+    this.write(() => {
       this.#db.run('update sandboxes set secrets_sealed = :secrets where id = :id', { id, secrets: secrets ?? null })
       this.#event(this.#ownerOf(id), event)
     })
   }
 
   async appendEvent(event: NewEvent): Promise<void> {
-    this.#write(() => this.#event(this.#ownerOf(event.sandboxId), event))
+    this.write(() => this.#event(this.#ownerOf(event.sandboxId), event))
   }
 
   #ownerOf(id: string): string {
@@ -245,8 +263,9 @@ export class SqliteStore implements Store {
     return () => this.#listeners.delete(listener)
   }
 
-  #write<Result>(work: () => Result): Result {
-    const result = this.#db.transaction(work)
+  /** Runs `work` as one transaction and tells who follows events. It may write events of an owner that are of no sandbox. */
+  write<Result>(work: (event: (owner: string, event: Omit<NewEvent, 'sandboxId'>) => void) => Result): Result {
+    const result = this.#db.transaction(() => work((owner, event) => this.#event(owner, { ...event, sandboxId: '' })))
     for (const listener of this.#listeners) listener()
     return result
   }

@@ -1,0 +1,60 @@
+import type { ProviderKey, Service, serviceRoutes } from '@atoll/protocol'
+import { type Caller, canonicalOwner } from '../../auth/caller.ts'
+import { Secret } from '../../secrets/secret.ts'
+import type { KnownKey, ProviderKeys } from '../../services/provider-keys.ts'
+import type { Asker, Services } from '../../services/services.ts'
+import type { ServiceRecord } from '../../services/store.ts'
+import type { Handlers } from '../call.ts'
+
+export interface ServiceParts {
+  readonly services: Services
+  readonly providerKeys: ProviderKeys
+}
+
+const seconds = (ms: number): number => Math.floor(ms / 1000)
+
+const shownService = ({ isDefault, createdAt, members, ...rest }: ServiceRecord): Service => ({
+  ...rest,
+  members: [...members],
+  is_default: isDefault,
+  created_at: seconds(createdAt),
+})
+
+const shownKey = ({ provider, baseUrl, lastFour, createdAt, lastUsedAt }: KnownKey): ProviderKey => ({
+  provider,
+  base_url: baseUrl,
+  last_four: lastFour,
+  created_at: seconds(createdAt),
+  last_used_at: lastUsedAt === undefined ? null : seconds(lastUsedAt),
+})
+
+const askerOf = ({ owner, scope }: Caller): Asker => ({ owner, isAdmin: scope === 'admin' })
+
+export const serviceHandlers = ({ services, providerKeys }: ServiceParts): Handlers<typeof serviceRoutes> => ({
+  create: async ({ request: { body }, caller }) => {
+    const owner = canonicalOwner(body.owner ?? caller.owner)
+    return shownService(await services.create(askerOf(caller), { ...body, owner, members: body.members.map(canonicalOwner) }))
+  },
+  list: async ({ caller }) => ({ services: (await services.list(askerOf(caller))).map(shownService) }),
+  get: async ({ request: { params }, caller }) => shownService(await services.get(askerOf(caller), params.sid)),
+  update: async ({ request: { params, body }, caller }) => {
+    const change = { ...body, members: body.members?.map(canonicalOwner) }
+    return shownService(await services.update(askerOf(caller), params.sid, change))
+  },
+  remove: async ({ request: { params }, caller }) => {
+    await services.remove(askerOf(caller), params.sid)
+    return { deleted: true }
+  },
+  listProviderKeys: async ({ request: { params }, caller }) => ({
+    provider_keys: (await providerKeys.list(askerOf(caller), params.sid)).map(shownKey),
+  }),
+  getProviderKey: async ({ request: { params }, caller }) => shownKey(await providerKeys.get(askerOf(caller), params.sid, params.provider)),
+  setProviderKey: async ({ request: { params, body }, caller }) => {
+    const custom = { baseUrl: body.base_url, like: body.like }
+    return shownKey(await providerKeys.set(askerOf(caller), params.sid, params.provider, { key: new Secret(body.key), custom }))
+  },
+  removeProviderKey: async ({ request: { params }, caller }) => {
+    await providerKeys.remove(askerOf(caller), params.sid, params.provider)
+    return { deleted: true }
+  },
+})
