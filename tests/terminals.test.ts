@@ -1,5 +1,6 @@
 // Terminals over both of their doors.
 import assert from 'node:assert/strict'
+import http from 'node:http'
 import { after, before, describe, test } from 'node:test'
 import { readEvents, type StreamEvent } from './events.ts'
 import { testRuntimes } from './runtimes.ts'
@@ -85,6 +86,51 @@ for (const { name: runtime, skip } of testRuntimes) {
       socket.send(new TextEncoder().encode('stty size\n'))
       await sized
       socket.close()
+    })
+
+    test('a browser shows its credential as a protocol of the WebSocket, which is not passed on', async () => {
+      const id = await open()
+      const address = `${operator.url.replace('http', 'ws')}${base}/${id}/socket`
+      const outcome = (protocols: string[]): Promise<string> =>
+        new Promise((resolve) => {
+          const socket = new WebSocket(address, protocols)
+          socket.onopen = () => {
+            resolve(socket.protocol)
+            socket.close()
+          }
+          socket.onerror = () => resolve('refused')
+        })
+      assert.equal(await outcome([`atoll.credential.${operator.adminKey}`, 'atoll.terminal']), 'atoll.terminal')
+      assert.equal(await outcome(['atoll.credential.atoll_a_wrong', 'atoll.terminal']), 'refused')
+      assert.equal(await outcome(['atoll.terminal']), 'refused')
+      const { body: stranger } = await operator.call('POST', '/api/keys', { body: { name: 'b', owner: 'bob' } })
+      assert.equal(await outcome([`atoll.credential.${stranger.key}`, 'atoll.terminal']), 'refused')
+    })
+
+    test('pages of another site may not upgrade either', async () => {
+      const id = await open()
+      const refusal = (headers: Record<string, string>): Promise<number | undefined> =>
+        new Promise((resolve, reject) => {
+          const handshake = {
+            connection: 'Upgrade',
+            upgrade: 'websocket',
+            'sec-websocket-version': '13',
+            'sec-websocket-key': 'x3JJHMbDL1EzLkh9GBhXDw==',
+          }
+          const request = http.get(`${operator.url}${base}/${id}/socket`, {
+            headers: { ...handshake, authorization: `Bearer ${operator.adminKey}`, ...headers },
+          })
+          request.once('error', reject)
+          request.once('response', (answer) => resolve(answer.resume().statusCode))
+          request.once('upgrade', (answer, socket) => {
+            socket.destroy()
+            resolve(answer.statusCode)
+          })
+        })
+      assert.equal(await refusal({}), 101)
+      assert.equal(await refusal({ origin: 'http://localhost:3000' }), 101)
+      assert.equal(await refusal({ origin: 'http://evil.example' }), 403)
+      assert.equal(await refusal({ host: 'evil.example' }), 403)
     })
 
     test('a shell that ends is listed as ended, says so on the stream, and takes no more input', async () => {

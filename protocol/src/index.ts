@@ -60,7 +60,7 @@ export {
 } from './sandboxes.ts'
 export { secretRoutes } from './secrets.ts'
 export { ProviderKey, Service, ServiceQuotas, serviceModes, serviceRoutes } from './services.ts'
-export { OpenTerminal, Terminal, TerminalEvent, TerminalSize, terminalRoutes } from './terminals.ts'
+export { OpenTerminal, Terminal, TerminalEvent, TerminalSize, terminalProtocol, terminalRoutes } from './terminals.ts'
 
 /** Every route of the native API, by subject. */
 export const routes = {

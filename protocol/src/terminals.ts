@@ -43,6 +43,12 @@ export const TerminalEvent = z
 export type TerminalEvent = z.infer<typeof TerminalEvent>
 
 const base = '/api/sandboxes/{id}/live/terminal/sessions'
+
+/**
+ * What a browser offers as `Sec-WebSocket-Protocol`, having no other header to put a credential in: the first name, which is answered, and
+ * one of the second with a session token or API key behind it, which is neither answered nor passed on.
+ */
+export const terminalProtocol = { name: 'atoll.terminal', credential: 'atoll.credential.' } as const
 const one = { access: 'write', tier: 'write', singleton: true } as const
 
 export const terminalRoutes = {
@@ -70,7 +76,8 @@ export const terminalRoutes = {
   socket: route({
     method: 'GET',
     path: `${base}/{sid}/socket`,
-    summary: 'The terminal over a WebSocket: binary frames are bytes both ways; a text frame {"cols","rows"} resizes.',
+    summary:
+      'The terminal over a WebSocket: binary frames are bytes both ways; a text frame {"cols","rows"} resizes. A browser, which can set no headers, offers the protocols `atoll.terminal` and `atoll.credential.<session token or API key>`.',
     ...one,
     tier: 'interactive',
     query: EventsQuery,

@@ -1,7 +1,7 @@
 // The doors that are not in the route table: ports of sandboxes, by path or host name, and every upgrade.
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { Failure, terminalRoutes } from '@atoll/protocol'
+import { Failure, terminalProtocol, terminalRoutes } from '@atoll/protocol'
 import type { Logger } from 'pino'
 import { type Auth, isOurs } from '../auth/auth.ts'
 import { authorize, type Caller } from '../auth/caller.ts'
@@ -10,6 +10,7 @@ import type { Guests } from '../sandboxes/guests.ts'
 import type { Lifecycle } from '../sandboxes/lifecycle.ts'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
 import type { Store } from '../sandboxes/store.ts'
+import { assertFence, type FenceParts } from './fence.ts'
 import type { RateLimits } from './limits.ts'
 import { findSandbox, untilAnswered } from './mount.ts'
 import type { PortProxy, ProxyCall } from './port-proxy.ts'
@@ -28,6 +29,7 @@ export interface DoorParts {
   readonly shares: Shares
   readonly previews: Previews
   readonly proxy: PortProxy
+  readonly fence: () => FenceParts
   readonly previewDomain: () => string | undefined
   readonly log: Logger
 }
@@ -110,6 +112,7 @@ export class Doors {
     client.on('error', (error) => log.debug({ err: error }, 'upgraded connection broke'))
     try {
       const address = this.addressOf(incoming)
+      assertFence(this.#parts.fence(), incoming, address)
       if (address) {
         const { target, token } = takeToken(address.target)
         const entry = await this.#enter(address, token, incoming)
@@ -150,9 +153,9 @@ export class Doors {
   }
 
   /** A wrong credential counts too, so that guessing is as limited as asking. */
-  #identify(incoming: IncomingMessage): Promise<Caller> {
+  #identify(incoming: IncomingMessage, headers: IncomingHttpHeaders = incoming.headers): Promise<Caller> {
     const { auth, limits } = this.#parts
-    return auth.identify(incoming.headers).catch((error: unknown) => {
+    return auth.identify(headers).catch((error: unknown) => {
       limits.countProxied(incoming, undefined)
       throw error
     })
@@ -164,7 +167,9 @@ export class Doors {
     const found = terminalSocket.exec(url)?.groups ?? onlyTerminalSocket.exec(url)?.groups
     const sid = found?.['sid']
     if (sid === undefined) throw new Failure('route.not_found', 'Nothing can be upgraded on this path.')
-    const caller = await this.#identify(incoming)
+    const { protocols, credential } = offered(incoming)
+    const { authorization = credential && `Bearer ${credential}` } = incoming.headers
+    const caller = await this.#identify(incoming, { ...incoming.headers, authorization })
     limits.count(terminalRoutes.socket, incoming, caller)
     authorize(caller, 'write')
     const sandbox = await findSandbox(this.#parts, caller, found?.['id'])
@@ -172,7 +177,7 @@ export class Doors {
     try {
       const { socket, headers } = await guests
         .of(sandbox)
-        .upgrade(`/terminals/${sid}/socket${found?.['query'] ?? ''}`, handshakeOf(incoming))
+        .upgrade(`/terminals/${sid}/socket${found?.['query'] ?? ''}`, handshakeOf(incoming, protocols))
       client.write(handshakeAnswer(headers))
       if (head.length > 0) socket.write(head)
       await joined(client, socket)
@@ -198,10 +203,21 @@ function joined(client: Duplex, socket: Duplex): Promise<void> {
   })
 }
 
-function handshakeOf({ headers }: IncomingMessage): Record<string, string> {
-  const names = ['sec-websocket-key', 'sec-websocket-version', 'sec-websocket-extensions', 'sec-websocket-protocol']
+/** The WebSocket protocols that a client offers, and the credential among them. */
+function offered({ headers }: IncomingMessage): { protocols: readonly string[]; credential: string | undefined } {
+  const all = (headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim())
+  const isCredential = (name: string): boolean => name.startsWith(terminalProtocol.credential)
+  return {
+    protocols: all.filter((name) => name !== '' && !isCredential(name)),
+    credential: all.find(isCredential)?.slice(terminalProtocol.credential.length),
+  }
+}
+
+function handshakeOf({ headers }: IncomingMessage, protocols: readonly string[]): Record<string, string> {
+  const names = ['sec-websocket-key', 'sec-websocket-version', 'sec-websocket-extensions']
   const own = names.flatMap((name) => (typeof headers[name] === 'string' ? [[name, headers[name]]] : []))
-  return { connection: 'Upgrade', upgrade: 'websocket', ...Object.fromEntries(own) }
+  const protocol = protocols.length > 0 && { 'sec-websocket-protocol': protocols.join(', ') }
+  return { connection: 'Upgrade', upgrade: 'websocket', ...Object.fromEntries(own), ...protocol }
 }
 
 function handshakeAnswer(headers: Readonly<Record<string, string | undefined>>): string {

@@ -31,6 +31,12 @@ function assertNames({ hosts, cors }: FenceParts, { headers }: IncomingMessage):
   }
 }
 
+/** Host and Origin of a request or an upgrade. @throws Failure `request.host_refused` */
+export function assertFence(parts: FenceParts, incoming: IncomingMessage, address: ProxyAddress | undefined): void {
+  // A port with an origin of its own sets its own rules; only the name under which it is called is checked.
+  if (!address || (parts.hosts && !isAllowedHost(incoming.headers.host, parts.hosts))) assertNames(parts, incoming)
+}
+
 /**
  * Sets the headers that every answer of the operator's own has. False when the request is answered already (a preflight).
  * @throws Failure `request.host_refused`
@@ -41,9 +47,8 @@ export function passFence(
   outgoing: ServerResponse,
   address: ProxyAddress | undefined,
 ): boolean {
-  // A port with an origin of its own sets its own rules; only the name under which it is called is checked.
   if (address) {
-    if (parts.hosts && !isAllowedHost(incoming.headers.host, parts.hosts)) assertNames(parts, incoming)
+    assertFence(parts, incoming, address)
     return true
   }
   setAll(outgoing, securityHeaders)
@@ -53,6 +58,6 @@ export function passFence(
     outgoing.writeHead(204).end()
     return false
   }
-  assertNames(parts, incoming)
+  assertFence(parts, incoming, address)
   return true
 }
