@@ -71,7 +71,13 @@ for (const { name: runtime, skip } of testRuntimes) {
     test('a request arrives with its method, path and query, and without what belongs to the operator', async () => {
       const { status, body, headers } = await operator.call('PATCH', `${at}/a%20b/c?x=1&y=%2F`, {
         body: '',
-        headers: { cookie: 'own=1; atoll_preview=x', te: 'trailers', 'x-custom': 'yes', 'x-forwarded-for': '6.6.6.6' },
+        headers: {
+          cookie: 'own=1; atoll_preview=x',
+          te: 'trailers',
+          'x-custom': 'yes',
+          'x-forwarded-for': '6.6.6.6',
+          'x-forwarded-proto': 'https',
+        },
       })
       assert.equal(status, 203)
       assert.deepEqual([body.method, body.url], ['PATCH', '/a%20b/c?x=1&y=%2F'])
@@ -80,6 +86,7 @@ for (const { name: runtime, skip } of testRuntimes) {
       assert.equal(body.headers.cookie, 'own=1')
       assert.equal(body.headers['x-custom'], 'yes')
       assert.equal(body.headers['x-forwarded-for'], '127.0.0.1')
+      assert.equal(body.headers['x-forwarded-proto'], 'http', 'nobody vouches for the caller')
       assert.equal(body.headers.host, 'localhost:3000')
       assert.match(body.headers['x-request-id'], /^req-/)
       assert.equal(headers.get('x-own'), null, 'a header that Connection names ends at the proxy')

@@ -57,7 +57,11 @@ export const settings = {
     'Origins that browsers may call from: a comma list, `*`, or `none`.',
   ),
   allowedHosts: setting(['ATOLL_ALLOWED_HOSTS'], list, 'More Host names that requests may carry.'),
-  trustedProxies: setting(['ATOLL_TRUSTED_PROXIES'], list, 'Addresses or networks whose X-Forwarded-For is believed.'),
+  trustedProxies: setting(
+    ['ATOLL_TRUSTED_PROXIES'],
+    list,
+    'Addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are believed.',
+  ),
   previewDomain: setting(
     ['ATOLL_PREVIEW_DOMAIN'],
     optionalText,

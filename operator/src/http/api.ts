@@ -27,7 +27,7 @@ import type { Secret } from '../secrets/secret.ts'
 import type { ProviderKeys } from '../services/provider-keys.ts'
 import type { Services } from '../services/services.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import { clientAddressReader } from './client-address.ts'
+import { clientAddressReader, secureReader } from './client-address.ts'
 import { Doors } from './doors.ts'
 import { RateLimits } from './limits.ts'
 import { type MountParts, serveAll } from './mount.ts'
@@ -167,7 +167,9 @@ export function createApi(parts: ApiParts): Api {
   const proxy = new PortProxy({ ...parts, answerDeadlineMs: config.proxySeconds * 1000 })
   const shares = new Shares({ most: Math.ceil(config.maxRequests / 2) })
   const fence = () => ({ cors: corsRule(config.corsOrigins), hosts: addresses.hosts() })
-  const doors = new Doors({ ...parts, auth, limits, shares, previews, proxy, fence, previewDomain: () => addresses.previewDomain() })
+  const isSecure = secureReader(config.trustedProxies)
+  const previewDomain = (): string | undefined => addresses.previewDomain()
+  const doors = new Doors({ ...parts, auth, limits, shares, previews, proxy, fence, isSecure, previewDomain })
   const server: Server = createServer({
     log,
     metrics,

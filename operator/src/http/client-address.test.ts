@@ -5,7 +5,7 @@ import http from 'node:http'
 import os from 'node:os'
 import path from 'node:path'
 import { test } from 'node:test'
-import { clientAddressReader, type Incoming } from './client-address.ts'
+import { clientAddressReader, type Incoming, secureReader } from './client-address.ts'
 
 const from = (remoteAddress: string | undefined, forwarded?: string): Incoming => ({
   socket: { remoteAddress },
@@ -63,6 +63,20 @@ test('IPv6 addresses count by their /64 network, and IPv4 inside IPv6 as IPv4', 
     ['64:ff9b::203.0.113.9', '64:ff9b:0:0::/64'],
   ]
   for (const [peer, expected] of cases) assert.equal(read(from(peer)), expected)
+})
+
+test('only named proxies say that a connection is encrypted, the nearest last', () => {
+  const isSecure = secureReader(['10.0.0.0/8'])
+  const from = (remoteAddress: string | undefined, proto: string): Incoming => ({
+    socket: { remoteAddress },
+    headers: { 'x-forwarded-proto': proto },
+  })
+  assert.equal(isSecure(from('10.1.2.3', 'https')), true)
+  assert.equal(isSecure(from('::ffff:10.1.2.3', 'http, HTTPS')), true)
+  assert.equal(isSecure(from('10.1.2.3', 'https, http')), false)
+  assert.equal(isSecure(from('127.0.0.1', 'https')), false)
+  assert.equal(isSecure(from(undefined, 'https')), false)
+  assert.equal(secureReader([])(from('10.1.2.3', 'https')), false)
 })
 
 test('a connection without an address has a bucket of its own', () => {

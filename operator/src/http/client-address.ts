@@ -11,6 +11,9 @@ export interface Incoming {
 
 export type AddressReader = (incoming: Incoming) => string
 
+/** Whether the client's side of a request was encrypted, as far as it can be known. */
+export type SecureReader = (incoming: Incoming) => boolean
+
 /**
  * Reads the bucket that a request is counted in: an IPv4 address, the /64 network of an IPv6 address (one customer has at least that
  * many addresses), or a name of its own for a connection without an address.
@@ -33,6 +36,20 @@ export function clientAddressReader(trustedProxies: readonly string[]): AddressR
       return name
     }
     return bucketOf(farthestKnown(peer, headers['x-forwarded-for'], isTrusted))
+  }
+}
+
+/**
+ * Believes `X-Forwarded-Proto` from named proxies only; of several values the one that the nearest has written.
+ * @throws Failure `config.invalid`
+ */
+export function secureReader(trustedProxies: readonly string[]): SecureReader {
+  const trusted = trustedList(trustedProxies)
+  return ({ socket, headers }) => {
+    const peer = plainAddress(socket.remoteAddress ?? '')
+    if (peer === undefined || !trusted.check(peer, isIP(peer) === 6 ? 'ipv6' : 'ipv4')) return false
+    const protocols = [headers['x-forwarded-proto'] ?? []].flat().join(',').split(',')
+    return protocols.at(-1)?.trim().toLowerCase() === 'https'
   }
 }
 

@@ -10,6 +10,7 @@ import type { Guests } from '../sandboxes/guests.ts'
 import type { Lifecycle } from '../sandboxes/lifecycle.ts'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
 import type { Store } from '../sandboxes/store.ts'
+import type { SecureReader } from './client-address.ts'
 import { assertFence, type FenceParts } from './fence.ts'
 import type { RateLimits } from './limits.ts'
 import { findSandbox, untilAnswered } from './mount.ts'
@@ -30,6 +31,7 @@ export interface DoorParts {
   readonly previews: Previews
   readonly proxy: PortProxy
   readonly fence: () => FenceParts
+  readonly isSecure: SecureReader
   readonly previewDomain: () => string | undefined
   readonly log: Logger
 }
@@ -101,7 +103,7 @@ export class Doors {
   async request(address: ProxyAddress, requestId: string, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     const { target, token } = takeToken(address.target)
     const entry = await this.#enter({ ...address, target }, token, incoming)
-    if (entry.token) return setCookieAndReload(entry.token, { ...address, target }, incoming, outgoing)
+    if (entry.token) return setCookieAndReload(entry.token, { ...address, target }, this.#parts.isSecure(incoming), { incoming, outgoing })
     untilAnswered(outgoing, this.#parts.shares.enter(entry.sandbox.owner))
     await this.#parts.proxy.request(this.#call(entry, { ...address, target }, requestId, incoming), incoming, outgoing)
   }
@@ -129,7 +131,7 @@ export class Doors {
       address,
       requestId,
       clientAddress: this.#parts.limits.clientOf(incoming),
-      isSecure: incoming.headers['x-forwarded-proto'] === 'https',
+      isSecure: this.#parts.isSecure(incoming),
     }
   }
 
@@ -230,10 +232,10 @@ function handshakeAnswer(headers: Readonly<Record<string, string | undefined>>):
 function setCookieAndReload(
   token: { value: string; expiresAt: number },
   address: ProxyAddress,
-  incoming: IncomingMessage,
-  outgoing: ServerResponse,
+  isSecure: boolean,
+  { incoming, outgoing }: { incoming: IncomingMessage; outgoing: ServerResponse },
 ): void {
-  const secure = incoming.headers['x-forwarded-proto'] === 'https' ? '; Secure' : ''
+  const secure = isSecure ? '; Secure' : ''
   const expires = new Date(token.expiresAt * 1000).toUTCString()
   const path = address.via === 'host' ? address.target : `${address.base.slice(0, -1)}${address.target}`
   outgoing.writeHead(302, {
