@@ -55,6 +55,28 @@ test('one owner who waits for many long answers leaves room for the others', asy
   for (let answer = third; answer.status !== 200; ) answer = await operator.call('GET', '/api/sandboxes', { key })
 })
 
+test('whoever sends bodies slowly and without a credential keeps only itself out', async () => {
+  const { hostname, port } = new URL(operator.url)
+  const head = 'POST /api/auth/challenge HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{'
+  const answers: string[] = []
+  const slow = [1, 2, 3].map((number) => {
+    const socket = net.connect(Number(port), hostname)
+    socket.setEncoding('utf8').on('data', (text) => answers.push(String(text)))
+    socket.on('error', (error) => assert.fail(`connection ${number}: ${error.message}`))
+    socket.write(head)
+    return socket
+  })
+  while (answers.length < 2) await new Promise((resolve) => setTimeout(resolve, 10))
+  for (const answer of answers) assert.match(answer, /^HTTP\/1\.1 429 /)
+  assert.equal((await operator.call('GET', '/api/sandboxes')).status, 200)
+  assert.equal((await operator.call('GET', '/health', { key: undefined })).status, 200)
+  assert.equal((await operator.call('POST', '/api/auth/challenge', { key: undefined, body: {} })).status, 429)
+  for (const socket of slow) socket.destroy()
+  let status = 429
+  while (status === 429) ({ status } = await operator.call('POST', '/api/auth/challenge', { key: undefined, body: {} }))
+  assert.equal(status, 200)
+})
+
 test('what cannot be read as a request is refused in JSON like everything else', async () => {
   const long = await say(`GET /health HTTP/1.1\r\nhost: localhost\r\nx-long: ${'x'.repeat(20_000)}\r\n\r\n`, hasBody)
   assert.match(long, /^HTTP\/1\.1 431 /)

@@ -44,7 +44,7 @@ import { sandboxHandlers, secretHandlers } from './routes/sandboxes.ts'
 import { serviceHandlers } from './routes/services.ts'
 import { corsRule, loopbackHosts } from './security-headers.ts'
 import { createServer, type Server } from './server.ts'
-import { Shares } from './shares.ts'
+import { Shares, Strangers } from './shares.ts'
 import { View } from './view.ts'
 
 export interface ApiParts {
@@ -166,6 +166,7 @@ export function createApi(parts: ApiParts): Api {
   const view = new View({ store: parts.store, publicUrl: () => addresses.publicUrl(), managingOperator: config.managingOperator })
   const proxy = new PortProxy({ ...parts, answerDeadlineMs: config.proxySeconds * 1000 })
   const shares = new Shares({ most: Math.ceil(config.maxRequests / 2) })
+  const strangers = new Strangers(config)
   const fence = () => ({ cors: corsRule(config.corsOrigins), hosts: addresses.hosts() })
   const isSecure = secureReader(config.trustedProxies)
   const previewDomain = (): string | undefined => addresses.previewDomain()
@@ -177,7 +178,7 @@ export function createApi(parts: ApiParts): Api {
     fence,
     maxRequests: config.maxRequests,
   })
-  serveRoutes(parts, { ...parts, app: server.app, auth, limits, shares }, { view, previews, stopping: stopping.signal })
+  serveRoutes(parts, { ...parts, app: server.app, auth, limits, shares, strangers }, { view, previews, stopping: stopping.signal })
   const document = openapi(parts.version)
   server.app.get('/openapi.json', (context) => context.json(document))
   server.app.get('/metrics', async (context) =>

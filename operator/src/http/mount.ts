@@ -16,7 +16,7 @@ import { sendFailure, streamBegins } from './answers.ts'
 import { readJson } from './body.ts'
 import type { App, Bindings, Call, Handler, Handlers } from './call.ts'
 import type { RateLimits } from './limits.ts'
-import type { Shares } from './shares.ts'
+import type { Shares, Strangers } from './shares.ts'
 
 export interface MountParts {
   readonly app: App
@@ -26,6 +26,7 @@ export interface MountParts {
   readonly activity: Activity
   readonly limits: RateLimits
   readonly shares: Shares
+  readonly strangers: Strangers
   readonly log: Logger
 }
 
@@ -60,6 +61,8 @@ async function answer(parts: MountParts, route: Route, handler: Handler<Route>, 
   const caller = await whoAsks(parts, route, context)
   // Who runs the operator may use all of it.
   if (caller && caller.scope !== 'admin') untilAnswered(outgoing, parts.shares.enter(caller.owner))
+  // A body that comes slowly costs its sender nothing: nobody keeps others out without a credential.
+  if (!caller && route.body) untilAnswered(outgoing, parts.strangers.enter(parts.limits.clientOf(incoming)))
   const sandbox =
     caller && route.path.includes('{id}') ? await findSandbox(parts, caller, context.req.param('id'), route.seesDeleted) : undefined
   const request = await parseRequest(route, context)

@@ -36,3 +36,35 @@ export class Shares {
     }
   }
 }
+
+const everyone = 'everyone'
+
+/** The same for requests without a credential whose body is awaited: of one client address, and of all of them together. */
+export class Strangers {
+  readonly #each: Shares
+  readonly #all: Shares
+
+  constructor({ maxRequests }: { readonly maxRequests: number }) {
+    this.#each = new Shares({ most: Math.ceil(maxRequests / 8) })
+    this.#all = new Shares({ most: Math.ceil(maxRequests / 2) })
+  }
+
+  /**
+   * Counts a request until the answer is called.
+   * @param client bucket of the client's address
+   * @throws Failure `request.busy`
+   */
+  enter(client: string): () => void {
+    const leave = this.#each.enter(client)
+    try {
+      const leaveAll = this.#all.enter(everyone)
+      return () => {
+        leave()
+        leaveAll()
+      }
+    } catch (error) {
+      leave()
+      throw error
+    }
+  }
+}
