@@ -8,8 +8,10 @@ import { addHarness } from './commands/harness.ts'
 import { addKeys } from './commands/keys.ts'
 import { addLogs } from './commands/logs.ts'
 import { addLs } from './commands/ls.ts'
+import { addProviderKey } from './commands/provider-key.ts'
 import { addPs } from './commands/ps.ts'
 import { addServe } from './commands/serve.ts'
+import { addService } from './commands/service.ts'
 import { addShell } from './commands/shell.ts'
 import { addResume, addRm, addStop } from './commands/state.ts'
 import { addUrl } from './commands/url.ts'
@@ -39,6 +41,8 @@ export function createProgram(): Command {
     addRm,
     addUrl,
     addKeys,
+    addService,
+    addProviderKey,
     addHarness,
     addDoctor,
   ]

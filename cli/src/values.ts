@@ -38,6 +38,13 @@ export function number(text: string): number {
   return Number(text)
 }
 
+/** The number of a service, or `default`. */
+export function serviceReference(text: string): number | 'default' {
+  if (text === 'default') return text
+  if (!/^[1-9]\d{0,14}$/.test(text)) throw new InvalidArgumentError('Write the number of a service, or default.')
+  return Number(text)
+}
+
 const unitSeconds: Readonly<Record<string, number>> = { '': 1, s: 1, m: 60, h: 3600, d: 86_400 }
 
 /** `90`, `90s`, `30m`, `2h`, `1d` in seconds. */

@@ -276,3 +276,29 @@ test('serve runs an operator until it is told to stop', async () => {
   })
   assert.equal(code, 0)
 })
+
+test('services and provider keys are made, shown and removed, and a key comes on standard input and never back', async () => {
+  const id = (
+    await atoll(['service', 'create', 'lab', '--owner', 'zoe', '--member', 'bob', '--sandboxes', '2', '--memory', '4g'])
+  ).text.trim()
+  assert.match(id, /^\d+$/)
+  const listed = (await atoll(['service', 'ls'])).text
+  assert.match(listed, new RegExp(`^${id} +lab +zoe \\(default\\) +cloud +bob +\\d+s +sandboxes=2,memory_mb=4096$`, 'm'))
+  assert.equal((await atoll(['service', 'set', id, '--no-members', '--disk', '9g'])).code, 0)
+  const [service] = JSON.parse((await atoll(['service', 'ls', '--json'])).text).filter((one: { id: number }) => one.id === Number(id))
+  assert.deepEqual([service.members, service.quotas.disk_gb, service.quotas.sandboxes], [[], 9, 2])
+
+  const key = 'sk-typed-into-the-command-4711'
+  const set = await atoll(['provider-key', 'set', 'custom:mine', '--service', id, '--base-url', 'https://m.example.com/v1'], {
+    input: `${key}\n`,
+  })
+  assert.deepEqual([set.code, set.text], [0, 'custom:mine\n'], set.stderr)
+  const keys = (await atoll(['provider-key', 'ls', '--service', id])).text
+  assert.match(keys, /^custom:mine +…4711 +\d+s +never +https:\/\/m\.example\.com\/v1$/m)
+  assert.ok(!keys.includes(key))
+  assert.equal((await atoll(['provider-key', 'set', 'openai'], { input: '' })).code, 2)
+  const unknown = await atoll(['provider-key', 'set', 'nobody', '--json'], { input: key })
+  assert.deepEqual([unknown.code, JSON.parse(unknown.stderr).code], [1, 'provider.unknown'])
+  assert.equal((await atoll(['provider-key', 'rm', 'custom:mine', '--service', id])).text, 'custom:mine\n')
+  assert.equal((await atoll(['service', 'rm', id])).text, `${id}\n`)
+})

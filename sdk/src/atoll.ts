@@ -5,6 +5,7 @@ import { follow } from './follow.ts'
 import { Keys } from './keys.ts'
 import type { EventsOptions } from './sandbox.ts'
 import { Sandboxes } from './sandboxes.ts'
+import { Services } from './services.ts'
 
 export interface AtollOptions {
   /** Where the operator is; the environment's `ATOLL_URL`, else `http://127.0.0.1:9090`. */
@@ -23,6 +24,7 @@ export class Atoll {
   readonly url: string
   readonly sandboxes: Sandboxes
   readonly keys: Keys
+  readonly services: Services
   readonly #connection: Connection
 
   constructor(options: AtollOptions = {}) {
@@ -33,6 +35,7 @@ export class Atoll {
     this.url = url
     this.sandboxes = new Sandboxes(this.#connection)
     this.keys = new Keys(this.#connection)
+    this.services = new Services(this.#connection)
   }
 
   /** Runtimes, harnesses and features of the operator. */

@@ -20,12 +20,14 @@ export type {
   PermissionDecision,
   Process as ProcessInfo,
   ProcessEvent,
+  ProviderKey,
   Provision,
   RuntimeName,
   Sandbox as SandboxInfo,
   SandboxEvent,
   SandboxHarness,
   SandboxStatus,
+  Service,
   Terminal as TerminalInfo,
   WatchEvent,
 } from '@atoll/protocol'
@@ -43,4 +45,13 @@ export type { RunOptions, RunResult, StdinSource } from './run.ts'
 export type { EventsOptions, ExecOptions, Sandbox } from './sandbox.ts'
 export type { CreateOptions, ListOptions, Sandboxes, SandboxSpec } from './sandboxes.ts'
 export type { Secrets } from './secrets.ts'
+export type {
+  CreateServiceOptions,
+  CustomProvider,
+  ProviderKeys,
+  Quotas,
+  ServiceChange,
+  ServiceReference,
+  Services,
+} from './services.ts'
 export type { FollowTerminalOptions, OpenTerminalOptions, Terminal, TerminalOutput, Terminals } from './terminals.ts'

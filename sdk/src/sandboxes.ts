@@ -14,6 +14,8 @@ import { sleep } from './sleep.ts'
 
 /** What a sandbox is made from. Everything may be left out; 0 in a size or timeout means the operator's default, too. */
 export interface SandboxSpec {
+  /** The service that it belongs to; your default one when not given. */
+  readonly serviceId?: number | undefined
   /** For people; its id when not given. */
   readonly name?: string | undefined
   /** Image to start from; the operator's own when not given. */
@@ -125,6 +127,7 @@ function creationFailure({ id, end }: SandboxInfo, provision: Provision): Failur
 function creationOf(spec: SandboxSpec): CreateSandboxInput {
   const { env, metadata, ports, runtime } = spec
   const sizes = {
+    service_id: spec.serviceId,
     name: spec.name,
     image: spec.image,
     cpu_cores: spec.cpuCores,

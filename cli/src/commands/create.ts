@@ -7,6 +7,7 @@ import { note, print, printJson } from '../print.ts'
 import { addPair, addPort, envFile, gigabytes, megabytes, number, seconds } from '../values.ts'
 
 interface CreateOptions extends GlobalOptions {
+  readonly service?: number
   readonly name?: string
   readonly image?: string
   readonly cpu?: number
@@ -27,6 +28,7 @@ export function addCreate(program: Command): void {
     .command('create')
     .description('Make a sandbox, wait until it runs, and print its id.')
     .option('--name <name>', 'a name for people')
+    .option('--service <number>', 'the service it belongs to; your default one when not given', number)
     .option('--image <image>', "image to start from; the operator's own when not given")
     .option('--cpu <cores>', 'processor cores', number)
     .option('--memory <size>', 'memory, such as 512m or 2g', megabytes)
@@ -47,6 +49,7 @@ async function create(options: CreateOptions): Promise<void> {
   const { idleTimeout, lifetime, cpu, memory, disk, port, env, envFile: fromFile } = options
   const sandbox = await connect(options).sandboxes.create(
     {
+      serviceId: options.service,
       name: options.name,
       image: options.image,
       metadata: options.metadata,
