@@ -1,6 +1,6 @@
 // A run under way: one turn of a harness, watched over from its beginning to its only end.
 import { setTimeout as delay } from 'node:timers/promises'
-import { Failure, type PermissionDecision, type StartRun } from '@atoll/protocol'
+import { type AgentError, Failure, type PermissionDecision, type StartRun } from '@atoll/protocol'
 import type { Launcher } from '../commands/launcher.ts'
 import type { Config } from '../config.ts'
 import type { FilesClient } from '../files/client.ts'
@@ -17,8 +17,8 @@ import { WorkspaceChanges } from './workspace-changes.ts'
 
 const defaultTimeoutMs = 30 * 60_000
 const watchMs = 250
-/** A model that thinks is silent for longer than one that is about to speak. */
-const patienceWithThought = 10
+/** Who has begun to answer, or thinks, may be silent for longer than who has said nothing yet, or falls silent in the middle of a text. */
+const patienceOnceHeard = 10
 /** A run may say for itself how long its model may be silent. */
 const silenceVariable = 'ATOLL_MODEL_SILENCE_MS'
 
@@ -26,6 +26,19 @@ const silenceVariable = 'ATOLL_MODEL_SILENCE_MS'
 export const scratchOf = (runId: string): string => `/tmp/atoll-run-${runId}`
 
 export type StopReason = 'cancel' | 'timeout' | 'silence' | 'shutdown'
+
+/** What is waited for: the program, a first sign of the model, the rest of a text, or whatever a model that answers does next. */
+type Expectation = 'program' | 'sign' | 'rest' | 'more'
+
+const afterEvent: Readonly<Partial<Record<RunEvent['type'], Expectation | 'same'>>> = {
+  'session.linked': 'sign',
+  'mcp.status': 'same',
+  warning: 'same',
+  // It asks anew.
+  retry: 'sign',
+  'text.reset': 'sign',
+  'text.delta': 'rest',
+}
 
 export interface ActiveRunParts {
   readonly id: string
@@ -75,7 +88,7 @@ export class ActiveRun {
   readonly #scratch: string
   #stopReason: StopReason | undefined
   #heardAt = performance.now()
-  #isThinking = false
+  #expects: Expectation = 'program'
 
   constructor(parts: ActiveRunParts) {
     const { id, cwd, config, files, launcher, journal, log } = parts
@@ -203,7 +216,7 @@ export class ActiveRun {
       case 'timeout':
         return failed(agentError('timeout', `The run was not over in ${this.#parts.request.timeout_ms || defaultTimeoutMs} ms.`))
       case 'silence':
-        return failed(agentError('network', `The model was silent for ${this.#silenceMs} ms.`))
+        return failed(this.#silence)
       case 'shutdown':
         return failed(agentError('lost', 'The sandbox was stopped.'))
       default:
@@ -213,8 +226,15 @@ export class ActiveRun {
 
   get #silenceMs(): number {
     const own = Number(this.#parts.environment.variables[silenceVariable])
-    if (Number.isFinite(own) && own > 0) return own
-    return this.#parts.config.limits.modelSilenceMs * (this.#isThinking ? patienceWithThought : 1)
+    const patience = Number.isFinite(own) && own > 0 ? own : this.#parts.config.limits.modelSilenceMs
+    const isShort = this.#expects === 'sign' || this.#expects === 'rest'
+    return patience * (isShort ? 1 : patienceOnceHeard)
+  }
+
+  get #silence(): AgentError {
+    const { found } = this.#parts
+    if (this.#expects === 'program') return agentError('timeout', `${found.harness.label} was not ready within ${this.#silenceMs} ms.`)
+    return agentError('network', `The model was silent for ${this.#silenceMs} ms.`)
   }
 
   #hear(): void {
@@ -244,7 +264,8 @@ export class ActiveRun {
 
   #emit(event: RunEvent): void {
     this.#hear()
-    this.#isThinking = event.type === 'reasoning.delta'
+    const next = afterEvent[event.type] ?? 'more'
+    if (next !== 'same') this.#expects = next
     if ('text' in event && event.text === '' && event.type.endsWith('.delta')) return
     if (event.type === 'session.linked') this.#parts.onLinked(event.native_session_id)
     const shown = event.type === 'file.changed' ? { ...event, path: this.#changes.shown(event.path) } : event

@@ -70,7 +70,7 @@ export interface TurnContext {
   readonly scratch: string
   /** Environment of the run: the sandbox's, the credentials that this harness declares, the run's own. */
   readonly env: Readonly<Record<string, string>>
-  /** A `reasoning.delta` without text is not told on, but says that the model thinks, which may take long. */
+  /** A `reasoning.delta` without text is not told on, but says that the model is at work, which may take long. */
   emit(event: HarnessEvent): void
   /** Asks the caller, and waits. `reject` when the run is cancelled meanwhile. */
   ask(request: PermissionRequest): Promise<PermissionDecision>

@@ -102,6 +102,8 @@ export class ClaudeEvents {
         if (block.kind === 'text' && !block.isDone) this.#emit({ type: 'text.reset', message_id: block.id, ...of })
       }
       Object.assign(speaker, { messageId: text(record(event['message'])['id']), blocks: new Map(), whole: 0 } satisfies Speaker)
+      // The model is there, whatever it does first.
+      this.#emit({ type: 'reasoning.delta', message_id: speaker.messageId, text: '', ...of })
     } else if (event['type'] === 'content_block_start') this.#beginBlock(speaker, event, parent)
     else if (event['type'] === 'content_block_delta') this.#takeDelta(speaker, event, parent)
     else if (event['type'] === 'message_delta') {

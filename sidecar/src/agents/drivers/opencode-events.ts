@@ -117,6 +117,10 @@ export class OpencodeEvents {
       case 'tool':
         this.#tool(session, part)
         return undefined
+      case 'step-start':
+        // The model is there, whatever it does first.
+        this.#emit(session, { type: 'reasoning.delta', message_id: text(part['id']), text: '' })
+        return undefined
       case 'step-finish':
         this.#usage(session, part)
         return session === this.#sessionId ? { type: 'step', reason: text(part['reason']) } : undefined
