@@ -176,14 +176,15 @@ export class Agents {
 
   /** @throws Failure of the inventory, when a harness is named */
   async createSession({ title, harness }: { readonly title: string; readonly harness: string }): Promise<Session> {
-    if (harness !== '') await this.#inventory.choose(harness, {})
-    return this.#createSession(harness, title)
+    const id = harness === '' ? '' : (await this.#inventory.choose(harness, {})).harness.id
+    return this.#createSession(id, title)
   }
 
   /** @throws Failure of the inventory, `agent.session_not_found`, `agent.too_many_runs` */
   async start(request: StartRun): Promise<Run> {
     const existing = request.session_id === '' ? undefined : this.session(request.session_id)
-    const wanted = request.harness || existing?.record.harness || ''
+    const named = this.#parts.registry.find(request.harness)?.id ?? request.harness
+    const wanted = named || existing?.record.harness || ''
     if (existing?.record.harness && wanted !== existing.record.harness) {
       throw new Failure('request.invalid', `The conversation is with ${existing.record.harness}, and stays with it. Begin another one.`)
     }

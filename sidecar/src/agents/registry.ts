@@ -10,12 +10,20 @@ import { opencode } from './harnesses/opencode.ts'
 
 export interface Registry {
   readonly all: readonly Harness[]
-  find(id: string): Harness | undefined
+  /** By its id, or another name that clients have for it. */
+  find(name: string): Harness | undefined
 }
 
 const all: readonly Harness[] = [claudeCode, codex, opencode, kimiCode, gemini, echo]
 
+/** Names by which clients know some of them beside their ids. */
+const otherNames: Readonly<Record<string, string | undefined>> = { claude: 'claude-code', kimi: 'kimi-code' }
+
 export const registry: Registry = {
   all,
-  find: (id) => (id.startsWith('acp:') ? acp(id.slice('acp:'.length)) : all.find((harness) => harness.id === id)),
+  find: (name) => {
+    if (name.startsWith('acp:')) return acp(name.slice('acp:'.length))
+    const id = Object.hasOwn(otherNames, name) ? otherNames[name] : name
+    return all.find((harness) => harness.id === id)
+  },
 }

@@ -135,11 +135,12 @@ test('a model that says nothing has failed, and a run sets its own patience', as
   assert.deepEqual([run.outcome, run.error?.code, run.error?.retryable], ['failed', 'network', true])
 })
 
-test('a model that thinks may be silent for longer', async () => {
+test('a model that thinks, or has begun to answer, may be silent for longer', async () => {
   await using quick = (await startAgentSidecar({ env: { ATOLL_MODEL_SILENCE_MS: '300' } })).sidecar
   const client = new AgentClient(quick)
   assert.equal((await client.perform({ ...echo, prompt: '[[think:1200]] a thought' })).run.outcome, 'completed')
   assert.equal((await client.perform({ ...echo, prompt: '[[sleep:1200]] nothing' })).run.error?.code, 'network')
+  assert.equal((await client.perform({ ...echo, prompt: '[[shell:true]] [[sleep:1200]] after a tool' })).run.outcome, 'completed')
 })
 
 test('a question waits for its answer, and `always` holds for the rest of the session', async () => {
@@ -241,6 +242,11 @@ test('a prompt of a megabyte and one of every Unicode plane come back as they we
 test('refusals say what is missing', async () => {
   const unknown = await agents.refusal({ harness: 'nonesuch', prompt: 'x' })
   assert.deepEqual([unknown.status, unknown.code], [400, 'agent.harness_unknown'])
+  for (const [name, label] of Object.entries({ claude: 'Claude Code', kimi: 'Kimi Code', 'kimi-code': 'Kimi Code' })) {
+    const missing = await agents.refusal({ harness: name, prompt: 'x' })
+    assert.deepEqual([missing.status, missing.code], [409, 'agent.harness_missing'])
+    assert.ok(missing.error.includes(label), missing.error)
+  }
   const nobody = await agents.refusal({ prompt: 'x' })
   assert.deepEqual([nobody.status, nobody.code], [402, 'agent.no_credentials'])
   const nowhere = await agents.refusal({ ...echo, session_id: 'nonesuch', prompt: 'x' })
