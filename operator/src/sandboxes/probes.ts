@@ -3,19 +3,24 @@ import type { RuntimeName, RuntimeProbe } from '@atoll/protocol'
 import type { z } from 'zod'
 import type { Probe, Runtime } from './runtime.ts'
 
+/** What probes need of a runtime. */
+type Probeable = Pick<Runtime, 'name' | 'ping' | 'probe'>
+
 type Probed = z.infer<typeof RuntimeProbe>
 
 const pingDeadlineMs = 5000
 const probeDeadlineMs = 60_000
+/** Anybody may ask for the operator's health, and a probe starts a sandbox: a failed one stands for so long. */
+const restMs = 10_000
 
 export class Probes {
   readonly defaultRuntime: RuntimeName
-  readonly #runtimes: ReadonlyMap<RuntimeName, Runtime>
+  readonly #runtimes: ReadonlyMap<RuntimeName, Probeable>
   readonly #now: () => number
   readonly #known = new Map<RuntimeName, { readonly probe: Probe; readonly at: number }>()
   #refreshing: Promise<void> | undefined
 
-  constructor(parts: { runtimes: ReadonlyMap<RuntimeName, Runtime>; defaultRuntime: RuntimeName; now: () => number }) {
+  constructor(parts: { runtimes: ReadonlyMap<RuntimeName, Probeable>; defaultRuntime: RuntimeName; now: () => number }) {
     this.#runtimes = parts.runtimes
     this.defaultRuntime = parts.defaultRuntime
     this.#now = parts.now
@@ -53,9 +58,10 @@ export class Probes {
     if (!runtime) return `the runtime ${this.defaultRuntime} is not part of this operator`
     const silent = await runtime.ping(AbortSignal.timeout(pingDeadlineMs))
     if (silent !== undefined) return silent
-    if (this.#known.get(this.defaultRuntime)?.probe.available) return undefined
+    const last = this.#known.get(this.defaultRuntime)
+    if (last?.probe.available) return undefined
     // It answers and was never probed, or failed when it was: only a new probe can tell.
-    await this.refresh()
+    if (!last || Math.abs(this.#now() - last.at) >= restMs) await this.refresh()
     const probe = this.#known.get(this.defaultRuntime)?.probe
     return probe?.available ? undefined : (probe?.reason ?? 'the runtime does not work')
   }
