@@ -88,6 +88,24 @@ for (const { name: runtime, skip } of testRuntimes) {
       }
     })
 
+    test('a removal that the operator did not live to finish is finished with its own reason', async () => {
+      const first = await startOperator({ runtime, env: { SANDBOX_REAPER_INTERVAL: '1' } })
+      let second: TestOperator | undefined
+      try {
+        const sandbox = await first.newSandbox({ max_lifetime_seconds: 1 })
+        const db = new DatabaseSync(path.join(first.folder, 'state/atoll.db'), { readOnly: true })
+        const state = db.prepare('select state from sandboxes where id = ?')
+        while (!['deleting', 'ended'].includes(String(state.get(sandbox)?.['state']))) await new Promise(setImmediate)
+        await first.kill()
+        db.close()
+        second = await startOperator({ runtime, folder: first.folder })
+        const { body } = await second.call('GET', `/api/sandboxes/${sandbox}`)
+        assert.deepEqual([body.status, body.end], ['ended', { reason: 'lifetime' }])
+      } finally {
+        await (second ?? first)[Symbol.asyncDispose]()
+      }
+    })
+
     test('an operator that lost its records touches none of what it made before', async () => {
       const first = await startOperator({ runtime })
       const sandbox = await first.newSandbox()

@@ -25,7 +25,7 @@ export class View {
       sidecar_url: isRunning ? this.sidecarUrl(record.id) : '',
       state: isRunning ? 'running' : 'stopped',
       status: record.state,
-      ...(record.end && { end: record.end }),
+      ...(record.state === 'ended' && record.end && { end: record.end }),
       runtime: record.runtime,
       ...(record.agentIdentifier && { agent_identifier: record.agentIdentifier }),
       cpu_cores: record.cpuCores,

@@ -78,7 +78,7 @@ export class Lifecycle {
     }
     const sandbox = await this.get(owner, found.sandboxId, true)
     const running = this.#creations.get(sandbox.id)?.settled
-    const settled = running ?? (sandbox.end ? Promise.reject(endFailure(sandbox)) : Promise.resolve(sandbox))
+    const settled = running ?? (sandbox.state === 'ended' ? Promise.reject(endFailure(sandbox)) : Promise.resolve(sandbox))
     settled.catch(() => undefined) // The caller may not wait for it; the record keeps the reason.
     return { sandbox, settled }
   }
@@ -227,8 +227,10 @@ export class Lifecycle {
   async remove(sandbox: SandboxRecord, end: EndReason = { reason: 'deleted' }): Promise<void> {
     this.#creations.get(sandbox.id)?.abort.abort()
     await this.#exclusive(sandbox.id, async (current) => {
-      if (current.end?.reason === 'deleted') return
-      const deleting = current.state === 'deleting' ? current : await this.#move(current, 'deleting', {}, { type: 'sandbox.deleting' })
+      if (isDeleted(current)) return
+      // Why is written down first: whoever finishes an interrupted removal finds it.
+      const event = { type: 'sandbox.deleting', data: { reason: end.reason } }
+      const deleting = current.state === 'deleting' ? current : await this.#move(current, 'deleting', { end }, event)
       this.#parts.guests.close(current.id)
       await this.runtime(current.runtime).remove(current.id)
       await this.#end(deleting, end)
@@ -272,7 +274,7 @@ export class Lifecycle {
   async get(owner: string | undefined, id: string, seesDeleted = false): Promise<SandboxRecord> {
     const record = await this.#parts.store.get(id)
     const isTheirs = record && (owner === undefined || record.owner === owner)
-    if (!isTheirs || (record.end?.reason === 'deleted' && !seesDeleted)) {
+    if (!isTheirs || (isDeleted(record) && !seesDeleted)) {
       throw new Failure('sandbox.not_found', `No sandbox ${id.slice(0, 64)} belongs to you. List yours with GET /api/sandboxes.`)
     }
     return record
@@ -360,6 +362,9 @@ export class Lifecycle {
     return this.#move(from, 'ended', { end, socketPath: undefined }, { type, data: { ...end } })
   }
 }
+
+/** A removal that is under way has its reason already. */
+const isDeleted = ({ state, end }: SandboxRecord): boolean => state === 'ended' && end?.reason === 'deleted'
 
 const planOf = (sandbox: SandboxRecord): Plan => ({
   id: sandbox.id,

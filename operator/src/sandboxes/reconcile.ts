@@ -43,7 +43,7 @@ async function reconcileRuntime(parts: ReconcileParts, runtime: Runtime): Promis
 async function one(parts: ReconcileParts, record: SandboxRecord, observed: Observed | undefined): Promise<void> {
   const { lifecycle } = parts
   if (record.state === 'creating') return lifecycle.abandonInterrupted(record)
-  if (record.state === 'deleting') return lifecycle.remove(record)
+  if (record.state === 'deleting') return lifecycle.remove(record, record.end)
   if (!observed) return lifecycle.observed(record, 'gone')
   if (record.state !== observed.state) return lifecycle.observed(record, observed.state)
 }
