@@ -13,6 +13,8 @@ export const ApiKey = z
     created_at: z.int(),
     last_used_at: z.int().nullable(),
     expires_at: z.int().nullable(),
+    /** The key that it was made with, which takes it with it when it is revoked, unless it was an admin's for another owner. */
+    made_by: z.string().nullable(),
   })
   .meta({ id: 'ApiKey' })
 export type ApiKey = z.infer<typeof ApiKey>

@@ -15,6 +15,8 @@ export interface ApiKeyRecord {
   readonly createdAt: number
   readonly lastUsedAt: number | undefined
   readonly expiresAt: number | undefined
+  /** Id of the key that made it. */
+  readonly madeBy: string | undefined
 }
 
 export interface ApiKeyStore {
@@ -23,6 +25,8 @@ export interface ApiKeyStore {
   findByHash(hash: string): Promise<ApiKeyRecord | undefined>
   /** Of an owner or (without one) of all, newest first. */
   list(owner: string | undefined): Promise<ApiKeyRecord[]>
+  /** Those that a key has made. */
+  madeBy(id: string): Promise<ApiKeyRecord[]>
   remove(id: string): Promise<void>
   setLastUsed(id: string, lastUsedAt: number): Promise<void>
 }
@@ -33,6 +37,7 @@ export interface NewApiKey {
   readonly owner: string
   /** Unix milliseconds. */
   readonly expiresAt?: number | undefined
+  readonly madeBy?: string | undefined
 }
 
 /** `e2b_` is taken for `atoll_<scope>_`, because E2B's clients refuse any other beginning. */
@@ -48,7 +53,7 @@ export class ApiKeys {
     this.#now = now
   }
 
-  async create({ name, scope, owner, expiresAt }: NewApiKey): Promise<{ key: Secret; record: ApiKeyRecord }> {
+  async create({ name, scope, owner, expiresAt, madeBy }: NewApiKey): Promise<{ key: Secret; record: ApiKeyRecord }> {
     const random = randomBytes(32).toString('hex')
     const record: ApiKeyRecord = {
       id: `key-${randomUUID()}`,
@@ -59,6 +64,7 @@ export class ApiKeys {
       createdAt: this.#now(),
       lastUsedAt: undefined,
       expiresAt,
+      madeBy,
     }
     await this.#store.insert(record)
     return { key: new Secret(`atoll_${scope.charAt(0)}_${random}${checksumOf(random)}`), record }
@@ -88,6 +94,8 @@ export class ApiKeys {
   }
 
   /**
+   * Ends a key, and with it those that it made for its own owner or with the rights of an admin: whoever stole it could have made them. Keys
+   * that an admin made for other owners live on, or no admin could change its own key.
    * @param owner whose key it must be; undefined: anybody's
    * @throws Failure `key.not_found`
    */
@@ -96,7 +104,14 @@ export class ApiKeys {
     if (!record || (owner !== undefined && record.owner !== canonicalOwner(owner))) {
       throw new Failure('key.not_found', `There is no API key ${id}. List yours with GET /api/keys.`)
     }
-    await this.#store.remove(id)
+    await this.#end(record)
+  }
+
+  async #end(record: ApiKeyRecord): Promise<void> {
+    await this.#store.remove(record.id)
+    for (const made of await this.#store.madeBy(record.id)) {
+      if (made.owner === record.owner || made.scope === 'admin') await this.#end(made)
+    }
   }
 }
 

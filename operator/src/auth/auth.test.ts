@@ -29,7 +29,7 @@ function makeAuth(options: { key?: Secret<Uint8Array>; operatorId?: string; revo
   const keys = new ApiKeys({ store: stored, now })
   const links = new SignInLinks({ now })
   const challenges = new Challenges({ origin: () => options.origin ?? 'http://localhost:9090', now })
-  const sessions = new Sessions({ key, operatorId: options.operatorId ?? 'one', store: revoked, now })
+  const sessions = new Sessions({ key: () => key, operatorId: options.operatorId ?? 'one', store: revoked, now })
   const auth = new Auth({ challenges, sessions, keys, links, now })
   const advance = (ms: number): void => {
     time += ms
@@ -216,6 +216,27 @@ test('a key made by a key does not outlive it', async () => {
   assert.equal((await auth.createKey(parent, { name: '', scope: 'owner', ttlMs: 1000 })).record.expiresAt, start + 1000)
   const session = callerOf('alice', 'owner', 'session', start + 5000)
   assert.equal((await auth.createKey(session, { name: '', scope: 'owner' })).record.expiresAt, undefined)
+})
+
+test('a revoked key takes the keys with it that it made, but for those that an admin made for others', async () => {
+  const { auth, keys } = makeAuth()
+  const make = async (parent: Caller, scope: Scope, owner = parent.owner): Promise<Caller> => {
+    const { record } = await auth.createKey(parent, { name: '', scope, owner })
+    return { owner: record.owner, scope, via: 'key', id: record.id }
+  }
+  const first = await make(callerOf('root', 'admin', 'session'), 'admin')
+  const other = await make(callerOf('root', 'admin', 'session'), 'owner')
+  const [own, admin, tenant] = [await make(first, 'read'), await make(first, 'admin', 'mallory'), await make(first, 'owner', 'alice')]
+  const [tenants, grandchild] = [await make(tenant, 'owner'), await make(admin, 'owner')]
+  await auth.revokeKey(first, first.id)
+  const left = new Set((await keys.list(undefined)).map(({ id }) => id))
+  assert.deepEqual(left, new Set([other.id, tenant.id, tenants.id]))
+  assert.ok(![own, grandchild].some(({ id }) => left.has(id)))
+  await auth.revokeKey(tenant, tenant.id)
+  assert.deepEqual(
+    (await keys.list(undefined)).map(({ id }) => id),
+    [other.id],
+  )
 })
 
 test('what a scope may do', () => {

@@ -112,7 +112,8 @@ export class Auth {
     const asked = ttlMs === undefined ? undefined : this.#now() + ttlMs
     const bound = caller.via === 'key' ? caller.expiresAt : undefined
     const ends = [asked, bound].filter((end) => end !== undefined)
-    return this.#keys.create({ name, scope, owner, expiresAt: ends.length > 0 ? Math.min(...ends) : undefined })
+    const madeBy = caller.via === 'key' ? caller.id : undefined
+    return this.#keys.create({ name, scope, owner, expiresAt: ends.length > 0 ? Math.min(...ends) : undefined, madeBy })
   }
 
   /** The caller's own keys; an admin sees all. */

@@ -132,4 +132,10 @@ export const migrations: readonly string[] = [
   update sandboxes set service_id = (select id from services where services.owner = sandboxes.owner);
   create index sandboxes_by_service on sandboxes (service_id);
   `,
+
+  // A key takes those that it made with it.
+  `
+  alter table api_keys add column made_by text;
+  create index api_keys_by_maker on api_keys (made_by) where made_by is not null;
+  `,
 ]

@@ -20,21 +20,26 @@ const KeyRow = z
     created_at: z.int(),
     last_used_at: orUndefined,
     expires_at: orUndefined,
+    made_by: z
+      .string()
+      .nullable()
+      .transform((value) => value ?? undefined),
   })
   .transform(
-    ({ created_at: createdAt, last_used_at: lastUsedAt, expires_at: expiresAt, ...rest }): ApiKeyRecord => ({
+    ({ created_at: createdAt, last_used_at: lastUsedAt, expires_at: expiresAt, made_by: madeBy, ...rest }): ApiKeyRecord => ({
       ...rest,
       createdAt,
       lastUsedAt,
       expiresAt,
+      madeBy,
     }),
   )
 
 export const sqliteApiKeys = (db: Database): ApiKeyStore => ({
   insert: async (key) => {
     db.run(
-      `insert into api_keys (id, hash, name, scope, owner, created_at, last_used_at, expires_at)
-       values (:id, :hash, :name, :scope, :owner, :created, :used, :expires)`,
+      `insert into api_keys (id, hash, name, scope, owner, created_at, last_used_at, expires_at, made_by)
+       values (:id, :hash, :name, :scope, :owner, :created, :used, :expires, :made_by)`,
       {
         id: key.id,
         hash: key.hash,
@@ -44,6 +49,7 @@ export const sqliteApiKeys = (db: Database): ApiKeyStore => ({
         created: key.createdAt,
         used: key.lastUsedAt ?? null,
         expires: key.expiresAt ?? null,
+        made_by: key.madeBy ?? null,
       },
     )
   },
@@ -62,6 +68,7 @@ export const sqliteApiKeys = (db: Database): ApiKeyStore => ({
         : db.all('select * from api_keys where owner = :owner order by created_at desc, id', { owner })
     return rows.map((row) => KeyRow.parse(row))
   },
+  madeBy: async (id) => db.all('select * from api_keys where made_by = :id', { id }).map((row) => KeyRow.parse(row)),
   remove: async (id) => {
     db.run('delete from api_keys where id = :id', { id })
   },

@@ -21,6 +21,10 @@ export class MemoryApiKeys implements ApiKeyStore {
     return [...this.keys.values()].filter((key) => owner === undefined || key.owner === owner).reverse()
   }
 
+  async madeBy(id: string): Promise<ApiKeyRecord[]> {
+    return [...this.keys.values()].filter((key) => key.madeBy === id)
+  }
+
   async remove(id: string): Promise<void> {
     this.keys.delete(id)
   }

@@ -15,6 +15,7 @@ const shownKey = (key: ApiKeyRecord): ApiKey => ({
   created_at: seconds(key.createdAt),
   last_used_at: secondsOrNull(key.lastUsedAt),
   expires_at: secondsOrNull(key.expiresAt),
+  made_by: key.madeBy ?? null,
 })
 
 const shownSession = ({ token, session }: SignedIn) => ({
