@@ -23,7 +23,7 @@ const parts: Record<string, readonly string[]> = {
   host: [],
   'gateway/providers.ts': [],
   services: ['sandboxes', 'secrets', 'gateway/providers.ts'],
-  storage: ['sandboxes', 'auth', 'agents', 'services'],
+  storage: ['sandboxes', 'auth', 'agents', 'services', 'secrets'],
   'guest-channel': ['sandboxes'],
   telemetry: ['sandboxes'],
   'runtimes/docker': ['sandboxes', 'host'],

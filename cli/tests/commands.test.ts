@@ -277,7 +277,7 @@ test('serve runs an operator until it is told to stop', async () => {
   assert.equal(code, 0)
 })
 
-test('services and provider keys are made, shown and removed, and a key comes on standard input and never back', async () => {
+test('services and provider keys are made, shown, sealed anew and removed, and a key comes on standard input and never back', async () => {
   const id = (
     await atoll(['service', 'create', 'lab', '--owner', 'zoe', '--member', 'bob', '--sandboxes', '2', '--memory', '4g'])
   ).text.trim()
@@ -301,4 +301,7 @@ test('services and provider keys are made, shown and removed, and a key comes on
   assert.deepEqual([unknown.code, JSON.parse(unknown.stderr).code], [1, 'provider.unknown'])
   assert.equal((await atoll(['provider-key', 'rm', 'custom:mine', '--service', id])).text, 'custom:mine\n')
   assert.equal((await atoll(['service', 'rm', id])).text, `${id}\n`)
+  const rotated = await atoll(['keys', 'rotate'])
+  assert.match(rotated.text, /^k[0-9a-f]{8}\n$/)
+  assert.match(rotated.stderr, /^\d+ secrets are sealed under it\.$/m)
 })

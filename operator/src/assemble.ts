@@ -34,12 +34,14 @@ import { reconcile, redeliver } from './sandboxes/reconcile.ts'
 import type { Runtime } from './sandboxes/runtime.ts'
 import { Secrets } from './sandboxes/secrets.ts'
 import { Keyring } from './secrets/keyring.ts'
+import { KeyRotation } from './secrets/rotation.ts'
 import { Secret } from './secrets/secret.ts'
 import { ProviderKeys } from './services/provider-keys.ts'
 import { Services } from './services/services.ts'
 import { Database } from './storage/database.ts'
 import { sqliteApiKeys, sqliteSessions } from './storage/sqlite-auth.ts'
 import { sqliteImageProbes } from './storage/sqlite-image-probes.ts'
+import { sqliteSealedTexts } from './storage/sqlite-sealed-texts.ts'
 import { sqliteServices } from './storage/sqlite-services.ts'
 import { SqliteStore } from './storage/sqlite-store.ts'
 import { Metrics } from './telemetry/metrics.ts'
@@ -150,8 +152,9 @@ function openCore(
       return Math.floor((bavail * bsize) / 1_048_576)
     },
   })
+  const rotation = new KeyRotation({ keyring, texts: sqliteSealedTexts(db, store), locks })
   const probes = new Probes({ runtimes, defaultRuntime, now })
-  return { guests, secrets, services, providerKeys, lifecycle, activity: new Activity(store, now), probes }
+  return { guests, secrets, services, providerKeys, rotation, lifecycle, activity: new Activity(store, now), probes }
 }
 
 /** Runs `round` again and again, with a pause after each, until it is stopped. Rounds never overlap. */
@@ -190,7 +193,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
   const links = new SignInLinks()
   const wallets = new Set(config.wallets.map((wallet) => wallet.toLowerCase()))
   const sessionStore = sqliteSessions(db)
-  const sessions = new Sessions({ key: keyring.deriveKey('session'), operatorId: keyring.operatorId, store: sessionStore })
+  const sessions = new Sessions({ key: () => keyring.deriveKey('session'), operatorId: keyring.operatorId, store: sessionStore })
   const api: Api = createApi({
     ...core,
     images,
@@ -199,7 +202,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
     metrics,
     log,
     version: packageJson.version,
-    previewKey: keyring.deriveKey('preview'),
+    previewKey: () => keyring.deriveKey('preview'),
     createAuth: (origin) => new Auth({ challenges: new Challenges({ origin }), sessions, keys, links, wallets }),
   })
   const reconcileParts = { ...core, store, runtimes: [...runtimes.values()], log }

@@ -89,4 +89,17 @@ export const authRoutes = {
     tier: 'write',
     response: z.object({ deleted: z.literal(true) }),
   }),
+  rotateSealingKey: route({
+    method: 'POST',
+    path: '/api/sealing-key/rotate',
+    summary: 'Make a new key that seals secrets, and seal all of them again. Every session and preview link ends.',
+    access: 'admin',
+    tier: 'write',
+    response: z.object({
+      key_id: z.string(),
+      resealed: z.int(),
+      /** Texts that no key of the operator opens; they stay as they are. */
+      unreadable: z.int(),
+    }),
+  }),
 }

@@ -1,4 +1,4 @@
-import { type ApiKey, type keyScopes, routes } from '@atoll/protocol'
+import { type ApiKey, type keyScopes, type RouteOutput, routes } from '@atoll/protocol'
 import type { Connection } from './connection.ts'
 
 export interface CreateKeyOptions {
@@ -38,5 +38,13 @@ export class Keys {
   /** Revokes a key at once, by its id. @throws Failure `key.not_found` */
   async revoke(id: string): Promise<void> {
     await this.#connection.call(routes.auth.revokeKey, { params: { key_id: id } })
+  }
+
+  /**
+   * Makes a new key that seals the operator's secrets, and seals all of them again. Sessions and preview links end; API keys stay.
+   * @throws Failure `auth.forbidden` for who is no admin
+   */
+  rotateSealingKey(): Promise<RouteOutput<typeof routes.auth.rotateSealingKey>> {
+    return this.#connection.call(routes.auth.rotateSealingKey, {})
   }
 }

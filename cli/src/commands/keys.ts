@@ -14,7 +14,7 @@ interface CreateOptions extends GlobalOptions {
 }
 
 export function addKeys(program: Command): void {
-  const keys = program.command('keys').description('Make, list and revoke API keys.')
+  const keys = program.command('keys').description("Make, list and revoke API keys, and change the operator's sealing key.")
   keys
     .command('create')
     .description('Make a key and print it. It is shown this once.')
@@ -35,6 +35,11 @@ export function addKeys(program: Command): void {
     .argument('<ids...>')
     .addHelpText('after', example('atoll keys rm 0b6c'))
     .action((ids: string[], _, command: Command) => revoke(ids, command.optsWithGlobals()))
+  keys
+    .command('rotate')
+    .description('Seal all secrets of the operator under a new key, and end sessions and preview links. API keys stay.')
+    .addHelpText('after', example('atoll keys rotate'))
+    .action((_, command: Command) => rotate(command.optsWithGlobals()))
 }
 
 async function create(options: CreateOptions): Promise<void> {
@@ -67,4 +72,13 @@ async function revoke(ids: readonly string[], options: GlobalOptions): Promise<v
     if (!options.json) print(id)
   }
   if (options.json) printJson(ids.map((id) => ({ id, deleted: true })))
+}
+
+async function rotate(options: GlobalOptions): Promise<void> {
+  const rotated = await connect(options).keys.rotateSealingKey()
+  if (options.json) return printJson(rotated)
+  print(rotated.key_id)
+  note(
+    `${rotated.resealed} secrets are sealed under it${rotated.unreadable > 0 ? `; ${rotated.unreadable} cannot be read by any key` : ''}.`,
+  )
 }

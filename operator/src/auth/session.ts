@@ -25,7 +25,8 @@ export interface Session {
 }
 
 export interface SessionOptions {
-  readonly key: Secret<Uint8Array>
+  /** Asked for each token: when the key changes, every session ends. */
+  readonly key: () => Secret<Uint8Array>
   /** Tokens of another operator are refused even when both have the same key. */
   readonly operatorId: string
   readonly store: SessionStore
@@ -46,14 +47,14 @@ const protocol = new LocalProtocol(encryptFactory(), decryptFactory)
 const clockToleranceSeconds = 5
 
 export class Sessions {
-  readonly #key: LocalKey
+  readonly #key: () => LocalKey
   readonly #assertion: Uint8Array
   readonly #store: SessionStore
   readonly #now: () => number
   readonly #ttlSeconds: number
 
   constructor(options: SessionOptions) {
-    this.#key = localKey(options.key)
+    this.#key = () => localKey(options.key())
     this.#assertion = Buffer.from(`atoll/${options.operatorId}`)
     this.#store = options.store
     this.#now = options.now ?? Date.now
@@ -64,7 +65,7 @@ export class Sessions {
     const now = Math.floor(this.#now() / 1000) * 1000
     const session = { id: randomUUID(), owner: canonicalOwner(owner), scope, expiresAt: now + this.#ttlSeconds * 1000 }
     const claims = { address: session.owner, scope, jti: session.id, nbf: new Date(now).toISOString() }
-    const text = await protocol.Encrypt(this.#key, claims, {
+    const text = await protocol.Encrypt(this.#key(), claims, {
       now: new Date(now),
       expiresIn: this.#ttlSeconds,
       implicitAssertion: this.#assertion,
@@ -93,7 +94,7 @@ export class Sessions {
 
   async #decrypt(token: string): Promise<Session> {
     try {
-      const { claims } = await protocol.Decrypt(this.#key, token, {
+      const { claims } = await protocol.Decrypt(this.#key(), token, {
         now: new Date(this.#now()),
         clockTolerance: clockToleranceSeconds,
         implicitAssertion: this.#assertion,

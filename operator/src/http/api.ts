@@ -23,6 +23,7 @@ import type { Lifecycle } from '../sandboxes/lifecycle.ts'
 import type { Probes } from '../sandboxes/probes.ts'
 import type { Secrets } from '../sandboxes/secrets.ts'
 import type { Store } from '../sandboxes/store.ts'
+import type { KeyRotation } from '../secrets/rotation.ts'
 import type { Secret } from '../secrets/secret.ts'
 import type { ProviderKeys } from '../services/provider-keys.ts'
 import type { Services } from '../services/services.ts'
@@ -61,7 +62,8 @@ export interface ApiParts {
   readonly metrics: Metrics
   readonly log: Logger
   readonly version: string
-  readonly previewKey: Secret<Uint8Array>
+  readonly previewKey: () => Secret<Uint8Array>
+  readonly rotation: KeyRotation
   /** @param origin where clients reach the operator, known once it listens */
   readonly createAuth: (origin: () => string) => Auth
 }
@@ -143,7 +145,7 @@ function serveRoutes(parts: ApiParts, mount: MountParts, shared: { view: View; p
   const infra = { ...parts, ...shared }
   const guest = { ...parts, ...shared }
   serveAll(mount, healthRoutes, healthHandlers(infra))
-  serveAll(mount, authRoutes, authHandlers({ auth, limits }))
+  serveAll(mount, authRoutes, authHandlers({ auth, limits, rotation: parts.rotation }))
   serveAll(mount, eventRoutes, eventHandlers(infra))
   serveAll(mount, sandboxRoutes, sandboxHandlers(sandboxes))
   serveAll(mount, secretRoutes, secretHandlers(sandboxes))
@@ -162,7 +164,11 @@ export function createApi(parts: ApiParts): Api {
   const stopping = new AbortController()
   const auth = parts.createAuth(() => addresses.publicUrl())
   const limits = limitsOf(config, metrics)
-  const previews = new Previews({ key: parts.previewKey.reveal(), now: Date.now, address: (id, port) => addresses.preview(id, port) })
+  const previews = new Previews({
+    key: () => parts.previewKey().reveal(),
+    now: Date.now,
+    address: (id, port) => addresses.preview(id, port),
+  })
   const view = new View({ store: parts.store, publicUrl: () => addresses.publicUrl(), managingOperator: config.managingOperator })
   const proxy = new PortProxy({ ...parts, answerDeadlineMs: config.proxySeconds * 1000 })
   const shares = new Shares({ most: Math.ceil(config.maxRequests / 2) })

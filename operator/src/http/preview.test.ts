@@ -5,12 +5,15 @@ import type { SandboxRecord } from '../sandboxes/sandbox.ts'
 import { Previews } from './preview.ts'
 
 const sandbox = { id: 'sandbox-1', ports: [3000, 4000] } as unknown as SandboxRecord
-const open = (now = 1_000_000) =>
-  new Previews({ key: randomBytes(32), now: () => now, address: (id, port) => `http://${port}--${id}.localhost/` })
+const newKey = () => {
+  const key = randomBytes(32)
+  return () => key
+}
+const open = (now = 1_000_000) => new Previews({ key: newKey(), now: () => now, address: (id, port) => `http://${port}--${id}.localhost/` })
 
 test('a link opens its port of its sandbox until it expires', () => {
   let now = 1_000_000
-  const previews = new Previews({ key: randomBytes(32), now: () => now, address: () => 'http://x/' })
+  const previews = new Previews({ key: newKey(), now: () => now, address: () => 'http://x/' })
   const { token, expires_at } = previews.link(sandbox, 3000, 60)
   assert.equal(expires_at, 1060)
   assert.deepEqual(previews.verify([token], 'sandbox-1', 3000), { expiresAt: 1060 })

@@ -17,12 +17,15 @@ const invalid = (): Failure =>
   new Failure('port.token_invalid', 'This preview link is forged, expired or for another port. Make a new one.')
 
 export class Previews {
-  readonly #key: Uint8Array
+  readonly #key: () => Uint8Array
   readonly #now: () => number
   readonly #address: (sandboxId: string, port: number) => string
 
-  /** @param parts.address where a port is opened in a browser */
-  constructor(parts: { key: Uint8Array; now: () => number; address: (sandboxId: string, port: number) => string }) {
+  /**
+   * @param parts.key asked for each token: when it changes, every link ends
+   * @param parts.address where a port is opened in a browser
+   */
+  constructor(parts: { key: () => Uint8Array; now: () => number; address: (sandboxId: string, port: number) => string }) {
     this.#key = parts.key
     this.#now = parts.now
     this.#address = parts.address
@@ -54,7 +57,7 @@ export class Previews {
   }
 
   #sign({ sandboxId, port, expiresAt }: Grant): string {
-    return createHmac('sha256', this.#key).update(`preview\n${sandboxId}\n${port}\n${expiresAt}`).digest('base64url')
+    return createHmac('sha256', this.#key()).update(`preview\n${sandboxId}\n${port}\n${expiresAt}`).digest('base64url')
   }
 }
 

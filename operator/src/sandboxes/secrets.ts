@@ -12,6 +12,10 @@ export interface Seal {
   open(sealed: string, context: string): string
 }
 
+/** What the sealed texts of a sandbox are sealed for. */
+export const environmentContext = (id: string): string => `sandbox/${id}/env`
+export const secretsContext = (id: string): string => `sandbox/${id}/secrets`
+
 type Env = Readonly<Record<string, string>>
 
 export interface SecretsParts {
@@ -40,15 +44,15 @@ export class Secrets {
 
   /** The sealed form of a sandbox's own environment; undefined when it is empty. */
   seal(id: string, env: Env): string | undefined {
-    return this.#sealed(env, `sandbox/${id}/env`)
+    return this.#sealed(env, environmentContext(id))
   }
 
   /** What the sandbox's processes get. */
   async environment(id: string): Promise<SidecarEnvironment> {
     const [sealed, sandbox] = await Promise.all([this.#store.sealed(id), this.#store.get(id)])
     return {
-      env: this.#opened(sealed.env, `sandbox/${id}/env`),
-      secrets: this.#opened(sealed.secrets, `sandbox/${id}/secrets`),
+      env: this.#opened(sealed.env, environmentContext(id)),
+      secrets: this.#opened(sealed.secrets, secretsContext(id)),
       agents: sandbox ? await this.#agentEnvironment(sandbox.owner) : {},
     }
   }
@@ -62,7 +66,7 @@ export class Secrets {
       }
       const names = Object.keys(secrets)
       const type = names.length > 0 ? 'sandbox.secrets_set' : 'sandbox.secrets_wiped'
-      const sealed = this.#sealed(secrets, `sandbox/${sandbox.id}/secrets`)
+      const sealed = this.#sealed(secrets, secretsContext(sandbox.id))
       await this.#store.setSecrets(sandbox.id, sealed, { type, sandboxId: sandbox.id, data: { count: names.length } })
       if (current.state === 'running') await this.#guests.of(current).configure(await this.environment(sandbox.id))
     })

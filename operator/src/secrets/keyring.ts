@@ -130,7 +130,7 @@ export class Keyring implements Seal {
   /** Makes a new active key; what older keys sealed still opens. */
   async rotate(): Promise<void> {
     if (this.#isFromEnvironment) {
-      throw new Failure('config.invalid', 'The active key comes from SESSION_AUTH_SECRET. Rotate by changing it.')
+      throw new Failure('config.invalid', 'The active key comes from SESSION_AUTH_SECRET. Rotate by changing it.', { status: 409 })
     }
     const stored = withNewKey(this.#stored, this.#now())
     await writePrivateFile(this.#file, serialized(stored))

@@ -43,7 +43,7 @@ export class ProviderKeys {
       serviceId: service.id,
       provider: id,
       custom,
-      sealed: seal.seal(text, contextOf(service.id, id)),
+      sealed: seal.seal(text, providerKeyContext(service.id, id)),
       lastFour: text.length < minLengthToShow ? '' : text.slice(-4),
       createdAt: now(),
       lastUsedAt: undefined,
@@ -74,7 +74,8 @@ export class ProviderKeys {
   }
 }
 
-const contextOf = (serviceId: number, provider: string): string => `service/${serviceId}/provider-key/${provider}`
+/** What a provider key is sealed for. */
+export const providerKeyContext = (serviceId: number, provider: string): string => `service/${serviceId}/provider-key/${provider}`
 
 const knownOf = ({ provider, custom, lastFour, createdAt, lastUsedAt }: ProviderKeyRecord): KnownKey => ({
   provider,

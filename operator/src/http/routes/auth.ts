@@ -1,6 +1,7 @@
 import type { ApiKey, authRoutes } from '@atoll/protocol'
 import type { ApiKeyRecord } from '../../auth/api-keys.ts'
 import type { Auth, SignedIn } from '../../auth/auth.ts'
+import type { KeyRotation } from '../../secrets/rotation.ts'
 import type { Handlers } from '../call.ts'
 import type { RateLimits } from '../limits.ts'
 
@@ -24,7 +25,13 @@ const shownSession = ({ token, session }: SignedIn) => ({
   expires_at: seconds(session.expiresAt),
 })
 
-export const authHandlers = ({ auth, limits }: { auth: Auth; limits: RateLimits }): Handlers<typeof authRoutes> => ({
+export interface AuthParts {
+  readonly auth: Auth
+  readonly limits: RateLimits
+  readonly rotation: KeyRotation
+}
+
+export const authHandlers = ({ auth, limits, rotation }: AuthParts): Handlers<typeof authRoutes> => ({
   challenge: async ({ request: { body }, incoming }) => {
     const { nonce, message, expiresAt } = auth.challenge({ address: body.address, client: limits.clientOf(incoming) })
     return { nonce, message, expires_at: seconds(expiresAt) }
@@ -44,5 +51,9 @@ export const authHandlers = ({ auth, limits }: { auth: Auth; limits: RateLimits 
   revokeKey: async ({ request: { params }, caller }) => {
     await auth.revokeKey(caller, params.key_id)
     return { deleted: true }
+  },
+  rotateSealingKey: async ({ caller }) => {
+    const { keyId, resealed, unreadable } = await rotation.rotate(caller.owner)
+    return { key_id: keyId, resealed, unreadable }
   },
 })
