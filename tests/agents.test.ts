@@ -141,9 +141,37 @@ for (const { name: runtime, skip } of testRuntimes) {
         ],
       )
       assert.equal(detail.runs[0].status, 'completed')
+      assert.equal(detail.title, 'A chat')
       assert.equal((await operator.call('GET', `${base}/live/chat/sessions/nobody`)).status, 404)
       const removed = await operator.call('DELETE', `${base}/live/chat/sessions/${chat.session_id}`, { body: {} })
       assert.deepEqual(removed.body, { deleted: true, session_id: chat.session_id })
+    })
+
+    test('a chat tells at once what waits, a reader that comes back misses nothing, and a cancelled run says so', async () => {
+      const chats = `/api/sandboxes/${sandbox.id}/live/chat/sessions`
+      const { session_id: sid } = (await operator.call('POST', chats, { body: { title: 'New Chat' } })).body
+      const prompt = async (message: string): Promise<string> => {
+        const body = { message, session_id: sid, backend_type: 'echo' }
+        return (await operator.call('POST', `/api/sandboxes/${sandbox.id}/prompt`, { body })).body.run_id
+      }
+      const cancel = (chat: string, run: string) => operator.call('POST', `${chats}/${chat}/runs/${run}/cancel`, { body: {} })
+      const first = await prompt('[[shell:sleep 1.5; echo slept]] first')
+      const second = await prompt('[[shell:sleep 60]] second')
+      assert.equal((await cancel('nobody', second)).status, 404)
+      const seen: StreamEvent[] = []
+      const open = (headers: Record<string, string>) => operator.fetch('GET', `${chats}/${sid}/stream`, { headers })
+      for await (const event of readInBits(open)) {
+        seen.push(event)
+        if (event.event === 'run_started' && event.data.id === second) void cancel(sid, second)
+        if (event.event === 'session.error' && event.data.error.code === 'EXECUTION_CANCELLED') break
+      }
+      const names = seen.map(({ event, data }) => `${event} ${data.run_id ?? data.id ?? ''}`)
+      assert.ok(names.indexOf(`user_message ${second}`) < names.indexOf(`run_completed ${first}`), names.join('\n'))
+      const order = [first, second].flatMap((run) => [`user_message ${run}`, `run_started ${run}`])
+      for (const name of [...order, `run_completed ${first}`, `run_cancel_requested ${second}`, `run_cancelled ${second}`]) {
+        assert.ok(names.includes(name), `${name} in\n${names.join('\n')}`)
+      }
+      assert.equal((await operator.call('GET', `${chats}/${sid}`)).body.title, '[[shell:sleep 1.5; echo slept]] first')
     })
   })
 
@@ -176,4 +204,18 @@ async function chatEvents(answer: Response): Promise<StreamEvent[]> {
     if (event.event === 'session.idle') break
   }
   return events
+}
+
+/** Events of a chat for a reader that leaves after nine of them, in the middle of whatever is told, and comes back. */
+async function* readInBits(open: (headers: Record<string, string>) => Promise<Response>): AsyncGenerator<StreamEvent> {
+  let last: string | undefined
+  for (;;) {
+    let left = 9
+    for await (const event of readEvents(await open(last === undefined ? {} : { 'last-event-id': last }))) {
+      last = event.id ?? last
+      yield event
+      left -= 1
+      if (left === 0) break
+    }
+  }
 }

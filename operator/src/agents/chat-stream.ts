@@ -18,11 +18,12 @@ export interface ChatSource {
   session(): Promise<AgentSession>
   run(id: string): Promise<AgentRun>
   events(runId: string, cursor: number): AsyncIterable<AgentEvent>
-  /** Until something may have begun in the session, or a moment has passed. */
+  /** Until something may have begun in the session, a moment has passed, or `wake` is called. */
   news(): Promise<void>
+  wake(): void
   isOpen(): boolean
-  /** @param id where a reader that comes back goes on: `<run>:<seq>` */
-  send(id: string, notice: ChatNotice): Promise<void>
+  /** @param id where a reader that comes back goes on: `<run>:<seq>`; undefined: where it would have gone on before */
+  send(id: string | undefined, notice: ChatNotice): Promise<void>
 }
 
 /** A part that grows is sent at most so often, for each time it is sent whole. */
@@ -45,7 +46,8 @@ export async function followChat(source: ChatSource, from: ChatPosition | undefi
   const first = from?.runId ?? active ?? undefined
   const at = first === undefined ? -1 : known.indexOf(first)
   const told = new Set(at === -1 ? known : known.slice(0, at))
-  let cursor = at === -1 ? 0 : (from?.seq ?? 0)
+  const waiting = new Waiting(source, told)
+  let cursor = at === -1 ? nothing : (from?.seq ?? nothing)
   while (source.isOpen()) {
     const { run_ids: ids } = await source.session()
     const next = ids.find((id) => !told.has(id))
@@ -53,16 +55,58 @@ export async function followChat(source: ChatSource, from: ChatPosition | undefi
       await source.news()
       continue
     }
-    await tellRun(source, next, cursor)
     told.add(next)
-    cursor = 0
+    if (waiting.wasTold(next)) cursor = Math.max(cursor, 0)
+    await waiting.tellWhile(tellRun(source, next, cursor))
+    cursor = nothing
+  }
+}
+
+/** The place of a reader that does not know that there is such a run. */
+const nothing = -1
+
+/** What is accepted while an earlier run is under way. It is told at once, and again to a reader that comes back meanwhile. */
+class Waiting {
+  readonly #source: ChatSource
+  readonly #others: ReadonlySet<string>
+  readonly #told = new Set<string>()
+
+  constructor(source: ChatSource, others: ReadonlySet<string>) {
+    this.#source = source
+    this.#others = others
+  }
+
+  wasTold(runId: string): boolean {
+    return this.#told.has(runId)
+  }
+
+  async tellWhile(telling: Promise<void>): Promise<void> {
+    const over = new AbortController()
+    const ended = telling.finally(() => {
+      over.abort()
+      this.#source.wake()
+    })
+    // What fails here fails for the run that is told, too.
+    await Promise.all([ended, this.#tellUntil(over.signal).catch(() => undefined)])
+  }
+
+  async #tellUntil(over: AbortSignal): Promise<void> {
+    while (!over.aborted && this.#source.isOpen()) {
+      await this.#source.news()
+      if (over.aborted || !this.#source.isOpen()) return
+      const { run_ids: ids } = await this.#source.session()
+      for (const id of ids.filter((one) => !this.#others.has(one) && !this.#told.has(one))) {
+        this.#told.add(id)
+        for (const notice of acceptedNotices(await this.#source.run(id), this.#source.scope)) await this.#source.send(undefined, notice)
+      }
+    }
   }
 }
 
 async function tellRun(source: ChatSource, runId: string, cursor: number): Promise<void> {
   const run = await source.run(runId)
   const teller = new Teller(source, run)
-  if (cursor === 0) await teller.tell(0, acceptedNotices(run, source.scope))
+  if (cursor === nothing) await teller.tell(0, acceptedNotices(run, source.scope))
   const parts = new ChatParts()
   // Parts are told whole, so events before the reader's place are needed too, though not told.
   for await (const event of source.events(runId, 0)) {
@@ -86,15 +130,20 @@ class Teller {
   }
 
   async tell(seq: number, notices: readonly ChatNotice[]): Promise<void> {
-    for (const notice of notices) await this.#source.send(`${this.#run.id}:${seq}`, notice)
+    // Who leaves in the middle of them must get all of them again.
+    for (const [index, notice] of notices.entries()) {
+      await this.#source.send(index === notices.length - 1 ? `${this.#run.id}:${seq}` : undefined, notice)
+    }
   }
 
   async event(event: Exclude<AgentEvent, { type: 'gap' }>, part: ChatPart | undefined): Promise<void> {
     const { seq, at, type } = event
     if (type === 'run.started') await this.tell(seq, startedNotices(this.#run, this.#source.scope, at))
     if (part) this.#pending.set(part.id, part)
-    if (!type.endsWith('.delta') || Date.now() - this.#sentAt >= partPauseMs) await this.#flush(seq)
-    if (type === 'run.finished') await this.#end(seq, at)
+    if (type === 'run.finished') {
+      await this.#flush(seq - 1)
+      await this.#end(seq, at)
+    } else if (!type.endsWith('.delta') || Date.now() - this.#sentAt >= partPauseMs) await this.#flush(seq)
   }
 
   async #flush(seq: number): Promise<void> {

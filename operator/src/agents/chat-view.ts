@@ -73,9 +73,15 @@ export function endNotices(run: AgentRun, scope: ChatScope): ChatNotice[] {
   const status = statusOf(run)
   const name = status === 'completed' || status === 'cancelled' ? `run_${status}` : 'run_failed'
   const error = status === 'cancelled' ? cancelled : status === 'completed' ? undefined : failed(run)
+  const at = run.finished_at ?? run.created_at
+  const requested: ChatNotice[] = [
+    { event: 'run_cancel_requested', data: { ...chatRunOf(run, scope), status: 'cancelling' } },
+    { event: 'run_progress', data: progressOf(run, 'cancelling', at) },
+  ]
   return [
+    ...(status === 'cancelled' ? requested : []),
     { event: name, data: chatRunOf(run, scope) },
-    { event: 'run_progress', data: progressOf(run, status, run.finished_at ?? run.created_at) },
+    { event: 'run_progress', data: progressOf(run, status, at) },
     ...(error ? [{ event: 'session.error', data: { sessionID: run.session_id, error } }] : []),
     { event: 'session.idle', data: { sessionID: run.session_id } },
   ]

@@ -59,8 +59,8 @@ export async function passOn(answer: GuestAnswer, outgoing: ServerResponse): Pro
 const heartbeatMs = 10_000
 
 export interface EventStream {
-  /** Writes one event; resolves when the client can take more. */
-  send(event: { readonly id: number | string; readonly event: string; readonly data: object }): Promise<void>
+  /** Writes one event; resolves when the client can take more. Without an id, who comes back goes on from an earlier one. */
+  send(event: { readonly id?: number | string | undefined; readonly event: string; readonly data: object }): Promise<void>
   /** Until `wake` is called, the stream ends, or so long. */
   sleep(ms?: number): Promise<void>
   wake(): void
@@ -83,7 +83,7 @@ export function eventStream(outgoing: ServerResponse, signal: AbortSignal): Even
   const heartbeat = setInterval(() => outgoing.write(': keep-alive\n\n'), heartbeatMs)
   return {
     send: async ({ id, event, data }) => {
-      const hasRoom = outgoing.write(`id: ${id}\nevent: ${event}\ndata: ${JSON.stringify(data)}\n\n`)
+      const hasRoom = outgoing.write(`${id === undefined ? '' : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`)
       if (!hasRoom && !signal.aborted) await once(outgoing, 'drain', { signal }).catch(() => undefined)
     },
     sleep: async (ms) => {

@@ -20,9 +20,11 @@ const newsMs = 500
 const keptProgress = 200
 
 const scopeOf = (sandbox: SandboxRecord): ChatScope => ({ sandboxId: sandbox.id, owner: sandbox.owner })
+/** What clients call a chat that has no name; it gets one from its first prompt. */
+const unnamed: readonly string[] = ['New Chat', 'Chat Session']
 const summaryOf = ({ id, title, active_run_id: active }: AgentSession) => ({
   session_id: id,
-  title,
+  title: title || 'New Chat',
   ...(active !== null && { active_run_id: active }),
 })
 const acceptedOf = (run: AgentRun) => ({
@@ -76,7 +78,11 @@ class Chats {
   }
 
   create(sandbox: SandboxRecord, title: string): Promise<AgentSession> {
-    return this.#call(sandbox, { method: 'POST', path: '/agents/sessions', body: { title: title || 'New Chat', harness: '' } })
+    return this.#call(sandbox, {
+      method: 'POST',
+      path: '/agents/sessions',
+      body: { title: unnamed.includes(title) ? '' : title, harness: '' },
+    })
   }
 
   session(sandbox: SandboxRecord, sid: string): Promise<AgentSession> {
@@ -87,7 +93,10 @@ class Chats {
     return this.#call(sandbox, { method: 'GET', path: `/agents/runs/${encodeURIComponent(rid)}` })
   }
 
-  cancel(sandbox: SandboxRecord, rid: string): Promise<AgentRun> {
+  /** @throws Failure `agent.run_not_found` when the run is of another chat */
+  async cancel(sandbox: SandboxRecord, sid: string, rid: string): Promise<AgentRun> {
+    const { session_id: of } = await this.run(sandbox, rid)
+    if (of !== sid) throw new Failure('agent.run_not_found', `There is no run ${rid} in this chat.`)
     return this.#call(sandbox, { method: 'POST', path: `/agents/runs/${encodeURIComponent(rid)}/cancel` })
   }
 
@@ -159,6 +168,7 @@ export function chatHandlers(parts: ChatHandlerParts): Handlers<typeof chatRoute
             run: (id) => chats.run(sandbox, id),
             events: (id, cursor) => chats.events(sandbox, id, { cursor, signal: ended }),
             news: () => stream.sleep(newsMs),
+            wake: stream.wake,
             isOpen: stream.isOpen,
             send: (id, { event, data }) => stream.send({ id, event, data }),
           },
@@ -172,7 +182,7 @@ export function chatHandlers(parts: ChatHandlerParts): Handlers<typeof chatRoute
       }
     },
     cancel: async ({ sandbox, request: { params } }) => {
-      const run = await chats.cancel(sandbox, params.rid)
+      const run = await chats.cancel(sandbox, params.sid, params.rid)
       return { success: true, session_id: params.sid, run_id: run.id, status: statusOf(run), cancelled_at: Date.now() }
     },
     remove: ({ sandbox, request: { params } }) => chats.remove(sandbox, params.sid),
