@@ -90,9 +90,29 @@ test('a text that no key opens is counted, stays as it is, and holds nothing up'
   assert.ok(sealedTexts(operator.folder).includes(damaged))
 })
 
-test('a key of the environment is not changed here', async () => {
-  const env = { SESSION_AUTH_SECRET: 'a'.repeat(64) }
-  await using other = await startOperator({ runtime: 'namespace', env })
-  const refused = await other.call('POST', '/api/sealing-key/rotate', { body: {} })
-  assert.deepEqual([refused.status, refused.body.code], [409, 'config.invalid'])
+test('a key of the environment is changed there, and everything sealed with the earlier one is sealed again', async () => {
+  const [first, second] = ['a'.repeat(64), 'b'.repeat(64)]
+  let other = await startOperator({ runtime: 'namespace', env: { SESSION_AUTH_SECRET: first } })
+  const { folder } = other
+  const restart = async (env: Record<string, string>): Promise<void> => {
+    await other.stop()
+    other = await startOperator({ runtime: 'namespace', folder, env })
+  }
+  const ask = () => other.call('POST', '/api/sealing-key/rotate', { body: {} })
+  try {
+    await other.call('PUT', '/api/services/default/provider-keys/openai', { body: { key: 'sk-of-the-environment-0001' } })
+    const refused = await ask()
+    assert.deepEqual([refused.status, refused.body.code], [409, 'config.invalid'])
+    await restart({ SESSION_AUTH_SECRET: second, ATOLL_PREVIOUS_SESSION_SECRET: first })
+    const { body } = await ask()
+    assert.deepEqual([body.resealed, body.unreadable], [1, 0])
+    assert.deepEqual(
+      sealedTexts(folder).map((text) => text.split('.')[1]),
+      [body.key_id],
+    )
+    await restart({ SESSION_AUTH_SECRET: second })
+    assert.equal((await ask()).status, 409)
+  } finally {
+    await other[Symbol.asyncDispose]()
+  }
 })

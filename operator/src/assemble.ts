@@ -31,6 +31,7 @@ import { Locks } from './sandboxes/locks.ts'
 import { Probes } from './sandboxes/probes.ts'
 import { reap } from './sandboxes/reaper.ts'
 import { reconcile, redeliver } from './sandboxes/reconcile.ts'
+import { Retention } from './sandboxes/retention.ts'
 import type { Runtime } from './sandboxes/runtime.ts'
 import { Secrets } from './sandboxes/secrets.ts'
 import { Keyring } from './secrets/keyring.ts'
@@ -177,13 +178,18 @@ function repeat(seconds: number, round: () => Promise<void>): { stop(): Promise<
   }
 }
 
+function openKeyring({ stateDir, sessionSecret, previousSessionSecret }: Config): Promise<Keyring> {
+  const secret = (text: string | undefined): Secret | undefined => (text === undefined ? undefined : new Secret(text))
+  const previous = secret(previousSessionSecret)
+  return Keyring.open({ stateDir, sessionSecret: secret(sessionSecret), previousSecrets: previous ? [previous] : [] })
+}
+
 export async function assemble(config: Config, log: Logger): Promise<Operator> {
   // Told at the start, and not by the first sandbox that fails.
   await readAgentEnvironment(config.agentEnvFile)
   const db = new Database(path.join(config.stateDir, 'atoll.db'))
   const store = new SqliteStore(db, Date.now)
-  const sessionSecret = config.sessionSecret === undefined ? undefined : new Secret(config.sessionSecret)
-  const keyring = await Keyring.open({ stateDir: config.stateDir, sessionSecret })
+  const keyring = await openKeyring(config)
   const { runtimes, close: closeRuntimes } = await openRuntimes(config, db.instanceId(), log)
   const defaultRuntime = await chooseDefault(config, runtimes, log)
   const core = openCore(config, { db, store, keyring, runtimes, defaultRuntime, log })
@@ -205,11 +211,13 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
     previewKey: () => keyring.deriveKey('preview'),
     createAuth: (origin) => new Auth({ challenges: new Challenges({ origin }), sessions, keys, links, wallets }),
   })
+  const retention = new Retention({ ...config, store, now: Date.now, log })
   const reconcileParts = { ...core, store, runtimes: [...runtimes.values()], log }
   const round = async (): Promise<void> => {
     await reconcile(reconcileParts)
     metrics.reaped(await reap({ ...core, store, now: Date.now, log }))
     await sessionStore.prune(Date.now())
+    await retention.round()
     await core.probes.refreshOlderThan(probeAgeMs)
     await images.refresh()
   }

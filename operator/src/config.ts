@@ -50,6 +50,11 @@ export const settings = {
     optionalText,
     'At least 32 bytes; derives the sealing and session keys instead of the key file.',
   ),
+  previousSessionSecret: setting(
+    ['ATOLL_PREVIOUS_SESSION_SECRET'],
+    optionalText,
+    'The earlier `SESSION_AUTH_SECRET`, until `atoll keys rotate` has sealed everything with the new one.',
+  ),
   wallets: setting(['ATOLL_WALLETS'], list, 'Wallet addresses that may sign in, with commas between; without them, every wallet may.'),
   corsOrigins: setting(
     ['CORS_ALLOWED_ORIGINS'],
@@ -122,6 +127,16 @@ export const settings = {
   defaultLifetimeSeconds: setting(['SANDBOX_DEFAULT_MAX_LIFETIME'], integer(day, 1), 'Seconds after which a sandbox is ended.'),
   maxLifetimeSeconds: setting(['SANDBOX_MAX_MAX_LIFETIME'], integer(2 * day, 1), 'Longest lifetime that may be asked for, in seconds.'),
   reaperSeconds: setting(['SANDBOX_REAPER_INTERVAL'], integer(30, 1), 'Seconds between two looks for idle and leftover sandboxes.'),
+  eventDays: setting(
+    ['ATOLL_EVENT_DAYS'],
+    integer(30, 1),
+    'Days after which events are forgotten; of one owner, the last 100 000 are kept.',
+  ),
+  endedDays: setting(
+    ['ATOLL_ENDED_DAYS'],
+    integer(7, 1),
+    'Days after which a sandbox that ended is forgotten, with its provision and its Idempotency-Key.',
+  ),
   proxySeconds: setting(['REQUEST_TIMEOUT_SECS'], integer(120, 1), 'How long a program behind a port may take until it answers.'),
   drainSeconds: setting(['ATOLL_DRAIN_SECONDS'], integer(10), 'How long requests in flight may take when the operator stops.'),
   agentEnvFile: setting(

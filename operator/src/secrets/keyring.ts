@@ -127,10 +127,18 @@ export class Keyring implements Seal {
     return derived(this.#active.root, `atoll/${purpose}/v1`)
   }
 
-  /** Makes a new active key; what older keys sealed still opens. */
+  /**
+   * Makes a new active key; what older keys sealed still opens. A secret of the environment was made new by whoever changed it.
+   * @throws Failure `config.invalid` when it comes from the environment and nothing was sealed with another one
+   */
   async rotate(): Promise<void> {
     if (this.#isFromEnvironment) {
-      throw new Failure('config.invalid', 'The active key comes from SESSION_AUTH_SECRET. Rotate by changing it.', { status: 409 })
+      if (this.#keys.size > 1) return
+      throw new Failure(
+        'config.invalid',
+        'The active key comes from SESSION_AUTH_SECRET. Rotate by changing it: give the earlier one as ATOLL_PREVIOUS_SESSION_SECRET, restart, and do this again.',
+        { status: 409 },
+      )
     }
     const stored = withNewKey(this.#stored, this.#now())
     await writePrivateFile(this.#file, serialized(stored))

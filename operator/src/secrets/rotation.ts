@@ -35,7 +35,7 @@ export class KeyRotation {
   /**
    * Older keys stay in the ring, so that a backup of the store, and what is being sealed just now, still open.
    * @param by who asked for it
-   * @throws Failure `config.invalid` when the key comes from the environment
+   * @throws Failure `config.invalid` when the key comes from the environment and was not changed there
    */
   rotate(by: string): Promise<Resealed & { readonly keyId: string }> {
     const { keyring, texts, locks } = this.#parts
