@@ -122,6 +122,32 @@ for (const { name: runtime, skip } of testRuntimes) {
   })
 }
 
+test('a reader whose events are not kept any more is told so, and reads on from what is', async () => {
+  const first = await startOperator({ runtime: 'namespace' })
+  let second: TestOperator | undefined
+  try {
+    const ended = await first.newSandbox()
+    await first.call('DELETE', `/api/sandboxes/${ended}`)
+    const { events } = (await first.call('GET', '/api/events')).body
+    await first.stop()
+    const db = new DatabaseSync(path.join(first.folder, 'state/atoll.db'))
+    db.exec(`update events set at = at - ${31 * 86_400_000}; update sandboxes set ended_at = ended_at - ${8 * 86_400_000}`)
+    db.close()
+    second = await startOperator({ runtime: 'namespace', folder: first.folder, env: { SANDBOX_REAPER_INTERVAL: '1' } })
+    const at = (cursor: number) => second?.call('GET', `/api/events?cursor=${cursor}`)
+    while ((await at(0))?.body.events.length > 0) await new Promise((resolve) => setTimeout(resolve, 50))
+    const gone = await at(events[0].seq)
+    assert.deepEqual([gone?.status, gone?.body.code], [410, 'event.gone'])
+    assert.equal((await second.call('GET', `/api/events/stream?cursor=${events[0].seq}`)).status, 410)
+    assert.equal((await at(events.at(-1).seq))?.status, 200, 'who has seen them all has missed nothing')
+    while ((await second.call('GET', `/api/sandboxes/${ended}`)).body.status) await new Promise((resolve) => setTimeout(resolve, 50))
+    const sandbox = await second.newSandbox()
+    assert.equal((await at(0))?.body.events[0].sandbox_id, sandbox)
+  } finally {
+    await (second ?? first)[Symbol.asyncDispose]()
+  }
+})
+
 test('a graceful stop takes the control groups of the operator away', async () => {
   await using operator = await startOperator({ runtime: 'namespace' })
   await operator.call('DELETE', `/api/sandboxes/${await operator.newSandbox()}`)

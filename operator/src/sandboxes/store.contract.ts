@@ -141,6 +141,44 @@ export function storeContract(name: string, open: () => Promise<OpenedStore>): v
     )
   })
 
+  check('events are forgotten by age and by number, and whose cursor lies before them can tell', async ({ store, reopen }) => {
+    const ann = await store.insert(sample(), nothing)
+    const bob = await store.insert(sample({ owner: 'bob' }), nothing)
+    for (const type of ['a', 'b', 'c']) await store.appendEvent({ type, sandboxId: ann.id })
+    const types = async (owner: string) => (await store.events({ owner, cursor: 0, limit: 10 })).map(({ type }) => type)
+    const due = { eventsBefore: 0, endedBefore: 0, eventsPerOwner: 2 }
+    assert.equal(await store.forgottenUpTo(undefined), 0)
+    assert.equal(await store.forget(due), 2)
+    assert.equal(await store.forget(due), 0)
+    assert.deepEqual([await types('ann'), await types('bob')], [['b', 'c'], ['sandbox.creating']])
+    const first = (await store.events({ owner: 'ann', cursor: 0, limit: 1 }))[0]?.seq ?? 0
+    assert.deepEqual([await store.forgottenUpTo('ann'), await store.forgottenUpTo('bob')], [first - 1, 0])
+    assert.equal(await store.forget({ ...due, eventsBefore: Date.now() + 1000 }), 3)
+    await store.appendEvent({ type: 'd', sandboxId: bob.id })
+    const again = await reopen()
+    assert.deepEqual(
+      (await again.events({ cursor: 0, limit: 10 })).map(({ type }) => type),
+      ['d'],
+    )
+    assert.equal(await again.forgottenUpTo(undefined), first + 1)
+  })
+
+  check('what ended is forgotten with its provision and key, and nothing that lives is', async ({ store }) => {
+    const ended = await store.insert(sample(), nothing, { key: 'k', fingerprint: 'f' })
+    const alive = await store.insert(sample(), nothing, { key: 'l', fingerprint: 'f' })
+    await store.move(ended, 'ended', { end: { reason: 'deleted' } }, { type: 'sandbox.deleted', sandboxId: ended.id })
+    const due = { eventsBefore: 0, eventsPerOwner: 100, endedBefore: 0 }
+    assert.equal(await store.forget({ ...due, endedBefore: Date.now() - 10_000 }), 0)
+    assert.equal(await store.forget({ ...due, endedBefore: Date.now() + 10_000 }), 1)
+    assert.deepEqual(
+      [await store.get(ended.id), await store.provision(ended.callId), await store.findIdempotent('ann', 'k')],
+      [undefined, undefined, undefined],
+    )
+    assert.equal((await store.get(alive.id))?.id, alive.id)
+    assert.equal((await store.provision(alive.callId))?.phase, 'queued')
+    assert.equal((await store.findIdempotent('ann', 'l'))?.sandboxId, alive.id)
+  })
+
   check('a listener hears of each event after it can be read', async ({ store }) => {
     const heard: number[] = []
     const forget = store.onEvent(() => {

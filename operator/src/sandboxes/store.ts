@@ -52,11 +52,25 @@ export interface Usage {
   readonly diskGb: number
 }
 
+/** What is over for long enough. Times are unix milliseconds. */
+export interface Due {
+  readonly eventsBefore: number
+  readonly eventsPerOwner: number
+  readonly endedBefore: number
+}
+
+export interface Forgetful {
+  /** Forgets a piece of what is due. Answers how many rows; 0 when nothing is due any more. */
+  forget(due: Due): Promise<number>
+  /** Number of the last forgotten event of an owner or (without one) of all; 0: none was. */
+  forgottenUpTo(owner: string | undefined): Promise<number>
+}
+
 /**
  * What must be remembered. Every method is one transaction, durable when it resolves. Times are unix milliseconds, but for provisions,
  * which keep the wire's seconds.
  */
-export interface Store {
+export interface Store extends Forgetful {
   /** Inserts sandbox, provision, event and idempotency key together. The answer has the provision's number. */
   insert(sandbox: Omit<SandboxRecord, 'version' | 'callId'>, sealed: SealedEnvironment, idempotency?: Idempotency): Promise<SandboxRecord>
   get(id: string): Promise<SandboxRecord | undefined>

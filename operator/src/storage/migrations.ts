@@ -138,4 +138,18 @@ export const migrations: readonly string[] = [
   alter table api_keys add column made_by text;
   create index api_keys_by_maker on api_keys (made_by) where made_by is not null;
   `,
+
+  // What ended is forgotten some days later.
+  `
+  alter table sandboxes add column ended_at integer;
+  update sandboxes set ended_at = coalesce((select max(at) from events where sandbox_id = sandboxes.id), last_activity_at)
+    where state = 'ended';
+  create index ended_sandboxes on sandboxes (ended_at) where state = 'ended';
+  create index provisions_by_sandbox on provisions (sandbox_id);
+  create index idempotency_keys_by_sandbox on idempotency_keys (sandbox_id);
+  create table forgotten_events (
+    owner text primary key,
+    seq integer not null
+  ) strict;
+  `,
 ]

@@ -2,6 +2,7 @@
 import { Failure, type SandboxEvent, type SandboxStatus } from '@atoll/protocol'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
 import type {
+  Due,
   Idempotency,
   NewEvent,
   ProvisionChange,
@@ -14,6 +15,7 @@ import type {
 } from '../sandboxes/store.ts'
 import type { Database, Row } from './database.ts'
 import { toEvent, toProvision, toSandbox } from './rows.ts'
+import { forget, forgottenUpTo } from './sqlite-retention.ts'
 
 const columns = [
   ...[
@@ -139,6 +141,7 @@ export class SqliteStore implements Store {
       const { changes } = this.#db.run(
         `update sandboxes set state = :state, version = :version, end_json = :end, socket_path = :socket, stopped_at = :stopped,
            last_activity_at = :active, image = :image,
+           ended_at = case when :state = 'ended' then :now end,
            env_sealed = case when :state = 'ended' then null else env_sealed end,
            secrets_sealed = case when :state = 'ended' then null else secrets_sealed end
          where id = :id and version = :expected and state = :from`,
@@ -153,6 +156,7 @@ export class SqliteStore implements Store {
           stopped: next.stoppedAt ?? null,
           active: next.lastActivityAt,
           image: next.image,
+          now: this.#now(),
         },
       )
       if (changes === 1) this.#event(from.owner, event)
@@ -250,6 +254,14 @@ export class SqliteStore implements Store {
         ? this.#db.all('select * from provisions order by call_id desc limit :limit', { limit })
         : this.#db.all('select * from provisions where owner = :owner order by call_id desc limit :limit', { owner, limit })
     return rows.map(toProvision)
+  }
+
+  async forget(due: Due): Promise<number> {
+    return forget(this.#db, due)
+  }
+
+  async forgottenUpTo(owner: string | undefined): Promise<number> {
+    return forgottenUpTo(this.#db, owner)
   }
 
   async check(): Promise<void> {

@@ -67,9 +67,9 @@ export function eventHandlers(parts: InfraParts): Handlers<typeof eventRoutes> {
     feed: ({ request: { query }, caller }) => page(store, { owner: ownerOf(caller) }, query),
     follow: ({ request: { query }, caller, incoming, outgoing, signal }) =>
       follow(parts, { owner: ownerOf(caller) }, startOf(query.cursor, incoming), { outgoing, signal }),
-    sandboxFeed: ({ request: { query }, sandbox }) => page(store, { sandboxId: sandbox.id }, query),
+    sandboxFeed: ({ request: { query }, sandbox }) => page(store, { owner: sandbox.owner, sandboxId: sandbox.id }, query),
     sandboxFollow: ({ request: { query }, sandbox, incoming, outgoing, signal }) =>
-      follow(parts, { sandboxId: sandbox.id }, startOf(query.cursor, incoming), { outgoing, signal }),
+      follow(parts, { owner: sandbox.owner, sandboxId: sandbox.id }, startOf(query.cursor, incoming), { outgoing, signal }),
     provisions: async ({ caller }) => {
       const records = await store.provisions(ownerOf(caller), 500)
       return { provisions: await Promise.all(records.map(shown)) }
@@ -94,7 +94,14 @@ const selection = ({ owner, sandboxId }: FeedOf) => ({
   ...(sandboxId !== undefined && { sandboxId }),
 })
 
+/** A cursor of 0 asks for all that is kept; any other must not skip what is not. @throws Failure `event.gone` */
+async function assertKept(store: Store, { owner }: FeedOf, cursor: number): Promise<void> {
+  if (cursor === 0 || cursor >= (await store.forgottenUpTo(owner))) return
+  throw new Failure('event.gone', 'Events after this cursor are not kept any more. Read on from cursor 0, and look at the sandboxes anew.')
+}
+
 async function page(store: Store, of: FeedOf, { cursor, limit }: { cursor: number; limit: number }) {
+  await assertKept(store, of, cursor)
   const events = await store.events({ ...selection(of), cursor, limit })
   return { events, next_cursor: events.at(-1)?.seq ?? cursor }
 }
@@ -112,6 +119,7 @@ async function follow(
   start: number,
   { outgoing, signal }: { outgoing: ServerResponse; signal: AbortSignal },
 ): Promise<void> {
+  await assertKept(store, of, start)
   const stream = eventStream(outgoing, AbortSignal.any([signal, stopping]))
   const unsubscribe = store.onEvent(stream.wake)
   try {
