@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { mountsBelow, unmountBelow } from './mounts.ts'
 import { openWorkspaceDisks, type WorkspaceDisks } from './workspace-disk.ts'
 
-const owner = { uid: 54_321, gid: 54_321 }
+const owner = { uid: 54_321, gid: 54_321, mountingGid: 54_320 }
 
 async function until(condition: () => boolean | Promise<boolean>, deadlineMs = 10_000): Promise<void> {
   const deadline = Date.now() + deadlineMs
@@ -52,6 +52,19 @@ describe('workspace disks', () => {
     assert.equal(statSync(join(root, 'home/workspace')).uid, owner.uid)
     assert.equal(statSync(join(root, 'home')).gid, owner.gid)
     assert.equal(statSync(join(root, 'tmp')).mode & 0o7777, 0o1777)
+  })
+
+  test('other users of the machine do not get to what is on a disk, and what mounts it does', async () => {
+    const root = await disks.create('a', 1, owner)
+    writeFileSync(join(root, 'home/secret'), 'x', { mode: 0o644 })
+    const read = (uid: number, gid: number) =>
+      execFileSync('setpriv', ['--reuid', `${uid}`, '--regid', `${gid}`, '--clear-groups', 'ls', join(root, 'home/secret')], {
+        encoding: 'utf8',
+        stdio: 'pipe',
+      })
+    chmodSync(stateDir, 0o711)
+    assert.match(read(54_999, owner.mountingGid), /secret/)
+    assert.throws(() => read(54_999, 54_999), /Permission denied/)
   })
 
   test('a disk takes no more than its size', async (t) => {

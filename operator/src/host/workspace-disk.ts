@@ -10,6 +10,8 @@ import { isMounted, unmountBelow } from './mounts.ts'
 export interface DiskOwner {
   readonly uid: number
   readonly gid: number
+  /** Beside root, who may pass to what is on the disk, which is nobody else's on this machine: the group of what mounts it into the sandbox. */
+  readonly mountingGid: number
 }
 
 export interface WorkspaceDisks {
@@ -75,6 +77,8 @@ async function removeDisk(disk: string): Promise<void> {
 /** Gives a blank disk its directories. */
 async function furnish(disk: string, owner: DiskOwner): Promise<void> {
   const root = rootOf(disk)
+  await chown(root, -1, owner.mountingGid)
+  await chmod(root, 0o710)
   for (const name of ['home', 'home/workspace']) {
     await mkdir(join(root, name), { recursive: true })
     await chmod(join(root, name), 0o755)

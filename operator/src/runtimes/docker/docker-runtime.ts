@@ -104,7 +104,10 @@ class DockerRuntime implements Runtime {
 
   async #make(plan: Plan, image: ResolvedImage, context: StartContext): Promise<Running> {
     context.progress('container_create')
-    const [disk] = await Promise.all([this.#options.disks.create(plan.id, plan.diskGb, sandboxUser), this.#folders.prepare(plan.id)])
+    const [disk] = await Promise.all([
+      this.#options.disks.create(plan.id, plan.diskGb, { ...sandboxUser, mountingGid: 0 }),
+      this.#folders.prepare(plan.id),
+    ])
     const container = await this.#create(plan, image, disk)
     if (image.facts.hasHome) await this.#fillHome(container, image)
     context.signal.throwIfAborted()

@@ -112,7 +112,7 @@ class NamespaceRuntime implements Runtime {
       // The record comes first: whatever else is made can be found and removed through it.
       await this.#folders.write(record, 'quick')
       await machine.ranges.assign(base, this.#folders.of(plan.id))
-      const user = { uid: base + sandboxUser.uid, gid: base + sandboxUser.gid }
+      const user = { uid: base + sandboxUser.uid, gid: base + sandboxUser.gid, mountingGid: base }
       const [launcher, disk] = await Promise.all([claim.launcher, this.#options.disks.create(plan.id, plan.diskGb, user)])
       await this.#launch(machine, { launcher, record, disk, root: machine.rootOf(image, rootfs), context })
       return image
