@@ -1,5 +1,7 @@
 // A sandbox's life through the API.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import http from 'node:http'
 import { after, before, describe, test } from 'node:test'
 import { readEvents } from './events.ts'
 import { testRuntimes } from './runtimes.ts'
@@ -103,6 +105,23 @@ for (const { name: runtime, skip } of testRuntimes) {
         assert.deepEqual([status, body], [200, { success: true, sandbox_id: id, state: 'running' }])
       }
       assert.equal((await exec(id, 'cat file')).stdout, 'kept\n')
+    })
+
+    test('a reader that may only look holds no process up', async () => {
+      const id = await operator.newSandbox()
+      const { body: started } = await call('POST', `/api/sandboxes/${id}/processes`, { command: 'sleep 1; head -c 20000000 /dev/zero' })
+      const at = `/api/sandboxes/${id}/processes/${started.id}`
+      const headers = { authorization: `Bearer ${await operator.newKey('admin', 'read')}` }
+      const reader = http.get(`${operator.url}${at}/events`, { headers })
+      const [answer] = await once(reader, 'response')
+      assert.equal(answer.statusCode, 200)
+      let exit: unknown
+      for (let looks = 0; !exit && looks < 200; looks += 1) {
+        await new Promise((resolve) => setTimeout(resolve, 100))
+        exit = (await call('GET', at)).body.exit
+      }
+      reader.destroy()
+      assert.deepEqual(exit, { type: 'exited', code: 0 })
     })
 
     test('secrets reach later processes at once, survive a stop, and are gone when wiped; the workspace stays', async () => {
@@ -249,12 +268,13 @@ test('more creations than may wait are refused at once', async () => {
 test('an idle sandbox is stopped, one in use is not, and one past its lifetime ends', async () => {
   const operator = await startOperator({ runtime: 'namespace', env: { SANDBOX_REAPER_INTERVAL: '1' } })
   try {
-    const idle = await operator.newSandbox({ idle_timeout_seconds: 1 })
-    const busy = await operator.newSandbox({ idle_timeout_seconds: 1 })
-    const thinking = await operator.newSandbox({ idle_timeout_seconds: 1 })
-    const old = await operator.newSandbox({ max_lifetime_seconds: 1 })
+    // Long enough for what keeps them busy to begin, on a machine that is busy too.
+    const busy = await operator.newSandbox({ idle_timeout_seconds: 3 })
     await operator.call('POST', `/api/sandboxes/${busy}/processes`, { body: { command: 'sleep 600' } })
+    const thinking = await operator.newSandbox({ idle_timeout_seconds: 3 })
     await operator.call('POST', `/api/sandboxes/${thinking}/agents/runs`, { body: { prompt: '[[sleep:600000]]', harness: 'echo' } })
+    const idle = await operator.newSandbox({ idle_timeout_seconds: 4 })
+    const old = await operator.newSandbox({ max_lifetime_seconds: 1 })
     const ended = operator.fetch('GET', '/api/events/stream')
     const seen = new Map<string, string>()
     for await (const { event, data } of readEvents(await ended)) {
