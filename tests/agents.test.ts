@@ -1,11 +1,15 @@
 // Agents through the operator's own door: runs, sessions, chats of the reference's clients, and what a crash leaves of them.
 import assert from 'node:assert/strict'
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { after, before, describe, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { type AgentEvent, Atoll, Failure, type Sandbox } from '@atoll/sdk'
 import { readEvents, type StreamEvent } from './events.ts'
 import { testRuntimes } from './runtimes.ts'
 import { startOperator, type TestOperator } from './start-operator.ts'
 
+const cli = fileURLToPath(new URL('../cli/src/main.ts', import.meta.url))
 const clientOf = (operator: TestOperator, apiKey = operator.adminKey): Atoll => new Atoll({ url: operator.url, apiKey })
 const refusedWith = (code: string) => (error: unknown) => error instanceof Failure && error.code === code
 
@@ -173,6 +177,21 @@ for (const { name: runtime, skip } of testRuntimes) {
       }
       assert.equal((await operator.call('GET', `${chats}/${sid}`)).body.title, '[[shell:sleep 1.5; echo slept]] first')
     })
+
+    test('the command line shows a run, and cancels it at Ctrl-C', async () => {
+      const prompt = (...args: string[]) => {
+        const env = { ...process.env, ATOLL_URL: operator.url, ATOLL_API_KEY: operator.adminKey }
+        return spawn(process.execPath, [cli, 'agent', 'prompt', sandbox.id, '--harness', 'echo', ...args], { env })
+      }
+      assert.deepEqual(await endOf(prompt('well then')), { code: 0, output: 'well then\n' })
+      assert.equal((await endOf(prompt('[[fail:auth]]'))).code, 1)
+      assert.equal((await endOf(prompt('hello', '--max-turns', 'many'))).code, 2)
+      const long = prompt('--json', '[[shell:sleep 60]] late')
+      long.stdout.on('data', (text) => String(text).includes('tool.started') && long.kill('SIGINT'))
+      const { code, output } = await endOf(long)
+      const last: AgentEvent = JSON.parse(output.trim().split('\n').at(-1) ?? '')
+      assert.deepEqual([code, last.type === 'run.finished' && last.outcome], [130, 'cancelled'])
+    })
   })
 
   test(`a run goes on over kill -9 of the operator, and its reader misses nothing (${runtime})`, { skip }, async () => {
@@ -194,6 +213,15 @@ for (const { name: runtime, skip } of testRuntimes) {
     assert.equal(seen.filter(({ type }) => type === 'run.finished').length, 1)
     assert.equal((await again.refresh()).outcome, 'completed')
   })
+}
+
+async function endOf(program: ChildProcessWithoutNullStreams): Promise<{ code: number | null; output: string }> {
+  let output = ''
+  program.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text
+  })
+  const [code] = await once(program, 'close')
+  return { code, output }
 }
 
 /** Events of a chat up to the end of its first run. */

@@ -1,17 +1,17 @@
-import type { AgentEvent, AgentRunInfo } from '@atoll/sdk'
+import type { AgentEvent, AgentRun, AgentRunInfo } from '@atoll/sdk'
 import type { Command } from 'commander'
 import { connect, type GlobalOptions } from '../client.ts'
 import { example } from '../example.ts'
 import { note, print, printJson, table } from '../print.ts'
 import { findSandbox } from '../reference.ts'
-import { addPair, seconds } from '../values.ts'
+import { addPair, number, seconds } from '../values.ts'
 
 interface PromptOptions extends GlobalOptions {
   readonly harness?: string
   readonly model?: string
   readonly session?: string
   readonly system?: string
-  readonly maxTurns?: string
+  readonly maxTurns?: number
   readonly timeout?: number
   readonly env?: Record<string, string>
 }
@@ -26,14 +26,14 @@ export function addAgent(program: Command): void {
     .action((reference: string, _, command: Command) => list(reference, command.optsWithGlobals()))
   agent
     .command('prompt')
-    .description('Give an agent a prompt and show what it does; ends with status 0 when it completed. Ctrl-C cancels it.')
+    .description('Give an agent a prompt and show what it does; ends with status 0 when it completed, 130 after Ctrl-C, which cancels it.')
     .argument('<sandbox>')
     .argument('<prompt...>', 'the prompt; - reads it from standard input')
     .option('--harness <id>', "which agent, or acp:<command>; the image's own choice when not given")
     .option('--model <name>', 'which model')
     .option('--session <id>', 'go on with an earlier session')
     .option('--system <text>', 'a system prompt')
-    .option('--max-turns <number>', 'answers of the model at most')
+    .option('--max-turns <number>', 'answers of the model at most', number)
     .option('--timeout <time>', 'time after which it is cancelled, such as 10m', seconds)
     .option('--env <KEY=VALUE>', 'an environment variable of the agent; may be repeated', addPair)
     .addHelpText('after', example('atoll agent prompt demo "add a test for parse()"', 'git diff | atoll agent prompt demo -'))
@@ -55,20 +55,49 @@ async function list(reference: string, options: GlobalOptions): Promise<void> {
 async function prompt(reference: string, words: readonly string[], options: PromptOptions): Promise<void> {
   const sandbox = await findSandbox(connect(options), reference)
   const text = words.length === 1 && words[0] === '-' ? await readInput() : words.join(' ')
-  const abort = new AbortController()
-  process.once('SIGINT', () => abort.abort(new Error('The run was cancelled.')))
-  const run = await sandbox.agents.prompt(text, {
+  const starting = sandbox.agents.start(text, {
     harness: options.harness,
     model: options.model,
     sessionId: options.session,
     systemPrompt: options.system,
-    maxTurns: options.maxTurns === undefined ? undefined : Number(options.maxTurns),
+    maxTurns: options.maxTurns,
     timeoutMs: options.timeout === undefined ? undefined : options.timeout * 1000,
     env: options.env,
-    signal: abort.signal,
-    onEvent: options.json ? (event) => void process.stdout.write(`${JSON.stringify(event)}\n`) : show,
   })
-  finish(run, options)
+  const interruption = cancelWhenInterrupted(starting)
+  try {
+    const run = await starting
+    for await (const event of run.events()) {
+      if (options.json) process.stdout.write(`${JSON.stringify(event)}\n`)
+      else show(event)
+    }
+    finish(await run.refresh(), options)
+    if (await interruption.hasCancelled()) process.exitCode = 130
+  } finally {
+    interruption.release()
+  }
+}
+
+interface Interruption {
+  hasCancelled(): Promise<boolean>
+  release(): void
+}
+
+/** The first Ctrl-C cancels the run, whose end is then shown as any other; the second ends this program at once. */
+function cancelWhenInterrupted(starting: Promise<AgentRun>): Interruption {
+  let cancelling: Promise<unknown> | undefined
+  const cancel = (): void => {
+    cancelling = starting.then((run) => run.cancel())
+    cancelling.catch((error: unknown) => {
+      note(`atoll: the run could not be cancelled: ${error instanceof Error ? error.message : error}`)
+      process.exit(130)
+    })
+  }
+  process.once('SIGINT', cancel)
+  return {
+    hasCancelled: async () => (await cancelling) !== undefined,
+    release: () => process.off('SIGINT', cancel),
+  }
 }
 
 async function readInput(): Promise<string> {
