@@ -2,8 +2,9 @@
 import type { ServerResponse } from 'node:http'
 import type { Call } from './router.ts'
 
-/** How far one reader has got. What it holds in its hands is not taken yet. */
+/** How far one reader has got. What it holds in its hands is not taken yet. A spectator is waited for by nobody: it gets gaps instead. */
 export interface Reader {
+  readonly isSpectator: boolean
   position: number
   inHand: number
 }
@@ -15,7 +16,7 @@ export interface Feed {
   /** Nothing is left either. */
   readonly isRemoved: boolean
   /** A reader that has everything up to and including `after`. */
-  attach(after: number): Reader
+  attach(after: number, isSpectator?: boolean): Reader
   detach(reader: Reader): void
   /** The next frames of a reader, who with this call says that it is done with the ones before; undefined when it has all. */
   take(reader: Reader): Promise<Buffer | undefined> | Buffer | undefined
@@ -40,6 +41,9 @@ export function cursorOf({ query, request }: Pick<Call, 'query' | 'request'>): n
   const text = query.get('cursor') ?? request.headers['last-event-id']
   return typeof text === 'string' && /^\d{1,15}$/.test(text) ? Number(text) : undefined
 }
+
+/** Said by the operator of callers that may only look. */
+export const isSpectator = ({ query }: Pick<Call, 'query'>): boolean => query.get('spectator') === 'true'
 
 export function beginEvents(response: ServerResponse): void {
   response.writeHead(200, headers)
@@ -87,10 +91,16 @@ export function changeOr(caller: Closable, change: Promise<void>, ms: number): P
   })
 }
 
+export interface Following {
+  readonly after: number
+  readonly isSpectator?: boolean
+  readonly pace: Pace
+}
+
 /** Sends everything after `after`, and what comes, until the log ends. Any number of callers may follow one log. */
-export async function sendEvents(response: ServerResponse, log: Feed, { after, pace }: { after: number; pace: Pace }): Promise<void> {
+export async function sendEvents(response: ServerResponse, log: Feed, { after, isSpectator, pace }: Following): Promise<void> {
   beginEvents(response)
-  const reader = log.attach(after)
+  const reader = log.attach(after, isSpectator)
   try {
     while (!response.destroyed) {
       const change = log.changed()

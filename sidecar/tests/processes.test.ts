@@ -201,6 +201,16 @@ async function countSlowly(body: IncomingMessage): Promise<{ bytes: number; gaps
   return { bytes, gaps }
 }
 
+test('a spectator that reads nothing holds no process up, and is told of what it missed', async () => {
+  await using small = await startSidecarProcess({ env: { ATOLL_PROCESS_LOG_BYTES: '2000000' } })
+  const { id } = await start('sleep 0.5; seq 4000000', {}, small)
+  const spectator = await small.open('GET', `/processes/${id}/events?spectator=true`)
+  await until('it has ended', async () => (await small.json<Process>('GET', `/processes/${id}`)).exit !== null)
+  const types = new Set<string>()
+  for await (const { event } of eventsOf(spectator)) types.add(event)
+  assert.deepEqual([...types].sort(), ['exit', 'gap', 'stdout'])
+})
+
 test('a slow reader gets all of 1 GiB while the memory and the log of the sidecar keep to their limits', { timeout: 300_000 }, async () => {
   await using small = await startSidecarProcess({ env: { ATOLL_PROCESS_LOG_BYTES: '8000000' } })
   const gibibyte = 1024 * 1024 * 1024

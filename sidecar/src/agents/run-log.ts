@@ -215,11 +215,11 @@ export class RunLog implements Feed {
     return this.#change.promise
   }
 
-  attach(after: number): Reader {
+  attach(after: number, isSpectator = false): Reader {
     if (!this.isRemoved) this.#open()
     this.#readers += 1
     const position = Math.min(after, this.#last)
-    return { position, inHand: position }
+    return { isSpectator, position, inHand: position }
   }
 
   detach(_reader: Reader): void {

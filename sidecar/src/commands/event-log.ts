@@ -177,7 +177,7 @@ export class EventLog implements Feed {
     const [oldest] = this.#segments
     if (!oldest) return false
     const last = lastOf(oldest)
-    return [...this.#readers].every((reader) => reader.position >= last)
+    return [...this.#readers].every((reader) => reader.isSpectator || reader.position >= last)
   }
 
   dropOldest(): void {
@@ -210,9 +210,9 @@ export class EventLog implements Feed {
     this.#room = undefined
   }
 
-  attach(after: number): Reader {
+  attach(after: number, isSpectator = false): Reader {
     const position = Math.min(after, this.#last)
-    const reader = { position, inHand: position }
+    const reader = { isSpectator, position, inHand: position }
     this.#readers.add(reader)
     return reader
   }
@@ -250,11 +250,11 @@ export class EventLog implements Feed {
     while (from + count < segment.offsets.length && endOf(from + count + 1) - start <= batchBytes) count += 1
     const length = endOf(from + count) - start
     const { bytesRead, buffer } = await readAt(segment.fd, Buffer.allocUnsafe(length), 0, length, start).catch((error: unknown) => {
-      if (this.isRemoved) return { bytesRead: 0, buffer: Buffer.alloc(0) }
+      if (!this.#segments.includes(segment)) return { bytesRead: 0, buffer: Buffer.alloc(0) }
       throw error
     })
     // The file may have been closed meanwhile, and its number be another file's.
-    if (this.isRemoved) return undefined
+    if (!this.#segments.includes(segment)) return this.take(reader)
     if (bytesRead !== length) throw new Error(`The log ${this.#options.name} is shorter on disk than it was written.`)
     reader.inHand = wanted + count - 1
     return buffer

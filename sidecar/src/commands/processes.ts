@@ -4,7 +4,7 @@ import path from 'node:path'
 import { Failure } from '@atoll/protocol'
 import type { RunRequest } from '@atoll/protocol/sidecar'
 import type { Config } from '../config.ts'
-import { cursorOf, sendEvents } from '../event-stream.ts'
+import { cursorOf, isSpectator, sendEvents } from '../event-stream.ts'
 import { randomId } from '../random-id.ts'
 import type { Call, Routes } from '../router.ts'
 import { bodyOf } from '../server.ts'
@@ -90,7 +90,8 @@ export function processRoutes(processes: Processes, { limits }: Config): Routes 
     'POST /processes': async (call) => (await processes.start(await call.json<RunRequest>())).view(),
     'GET /processes': () => ({ processes: processes.list().map((process) => process.view()) }),
     'GET /processes/{pid}': (call) => of(call).view(),
-    'GET /processes/{pid}/events': (call) => sendEvents(call.response, of(call).log, { after: cursorOf(call) ?? 0, pace }),
+    'GET /processes/{pid}/events': (call) =>
+      sendEvents(call.response, of(call).log, { after: cursorOf(call) ?? 0, isSpectator: isSpectator(call), pace }),
     'POST /processes/{pid}/stdin': async (call) => ({
       bytes: await of(call).writeStdin(bodyOf(call.request), { close: call.query.get('close') === 'true', signal: call.signal }),
     }),

@@ -84,16 +84,17 @@ export class Scrollback implements Feed {
 
   /** True while every viewer has more than half of what is kept still before it. */
   get isFarAhead(): boolean {
-    if (this.#readers.size === 0 || this.isEnded) return false
-    const best = Math.max(...[...this.#readers].map(({ position }) => position))
+    const viewers = [...this.#readers].filter(({ isSpectator }) => !isSpectator)
+    if (viewers.length === 0 || this.isEnded) return false
+    const best = Math.max(...viewers.map(({ position }) => position))
     let behind = 0
     for (const entry of this.#entries.slice(Math.max(0, best + 1 - this.#first))) behind += sizeOf(entry)
     return behind > this.#maxBytes / 2
   }
 
-  attach(after: number): Reader {
+  attach(after: number, isSpectator = false): Reader {
     const position = Math.min(after, this.#last)
-    const reader = { position, inHand: position }
+    const reader = { isSpectator, position, inHand: position }
     this.#readers.add(reader)
     return reader
   }

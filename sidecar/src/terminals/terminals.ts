@@ -5,7 +5,7 @@ import type { Masters } from '../commands/masters.ts'
 import type { Unprotected } from '../commands/oom-score.ts'
 import type { Config } from '../config.ts'
 import { findShells } from '../environment.ts'
-import { cursorOf, sendEvents } from '../event-stream.ts'
+import { cursorOf, isSpectator, sendEvents } from '../event-stream.ts'
 import { randomId } from '../random-id.ts'
 import type { Call, Routes } from '../router.ts'
 import type { UpgradeHandler } from '../server.ts'
@@ -115,7 +115,7 @@ export function terminalRoutes(terminals: Terminals, { limits }: Config): { rout
     'GET /terminals/{sid}/stream': async (call) => {
       const terminal = of(call)
       const after = cursorOf(call) ?? terminal.scrollback.beginning
-      await sendEvents(call.response, terminal.scrollback, { after, pace }).finally(() => terminal.touch())
+      await sendEvents(call.response, terminal.scrollback, { after, isSpectator: isSpectator(call), pace }).finally(() => terminal.touch())
     },
     'PATCH /terminals/{sid}': async (call) => {
       const terminal = of(call)

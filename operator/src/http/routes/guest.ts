@@ -1,6 +1,7 @@
 // Routes that the sidecar answers: the operator decides who may, and passes bytes on.
 import { Failure, type fileRoutes, type portRoutes, portText, type processRoutes, type terminalRoutes } from '@atoll/protocol'
 import type { RunRequest } from '@atoll/protocol/sidecar'
+import type { Caller } from '../../auth/caller.ts'
 import type { Handlers } from '../call.ts'
 import { caller, cursorOf, type GuestCalls, query, streamer } from '../guest-calls.ts'
 import type { Previews } from '../preview.ts'
@@ -14,6 +15,9 @@ export interface GuestParts extends GuestCalls {
 const defaultExecMs = 30_000
 /** The sidecar ends a command at its time-out; this much later the operator stops waiting for the answer. */
 const graceMs = 15_000
+
+/** Who may only look must not hold anything up by looking too slowly. */
+const spectating = ({ scope }: Caller): { spectator?: string } => (scope === 'read' ? { spectator: 'true' } : {})
 
 const runRequest = (body: {
   command?: string | undefined
@@ -44,9 +48,9 @@ export function processHandlers(parts: GuestParts): Handlers<typeof processRoute
     start: ({ sandbox, request: { body } }) => call(sandbox, { method: 'POST', path: '/processes', body: runRequest(body) }),
     list: ({ sandbox }) => call(sandbox, { method: 'GET', path: '/processes' }),
     get: ({ sandbox, request: { params } }) => call(sandbox, { method: 'GET', path: at(params.pid) }),
-    events: ({ sandbox, request: { params, query: asked }, incoming, outgoing, signal }) => {
+    events: ({ sandbox, caller: who, request: { params, query: asked }, incoming, outgoing, signal }) => {
       const cursor = cursorOf(asked.cursor, incoming.headers['last-event-id'])
-      return stream(sandbox, { method: 'GET', path: `${at(params.pid)}/events${query({ cursor })}`, signal }, outgoing)
+      return stream(sandbox, { method: 'GET', path: `${at(params.pid)}/events${query({ cursor, ...spectating(who) })}`, signal }, outgoing)
     },
     stdin: ({ sandbox, request: { params, query: asked }, incoming, signal }) =>
       call(sandbox, { method: 'POST', path: `${at(params.pid)}/stdin${query(asked)}`, body: incoming, signal }),
@@ -65,9 +69,9 @@ export function terminalHandlers(parts: GuestParts): Handlers<typeof terminalRou
       const { env_json: env, ...rest } = body
       return call(sandbox, { method: 'POST', path: '/terminals', body: { ...rest, env } })
     },
-    stream: ({ sandbox, request: { params, query: asked }, incoming, outgoing, signal }) => {
+    stream: ({ sandbox, caller: who, request: { params, query: asked }, incoming, outgoing, signal }) => {
       const cursor = cursorOf(asked.cursor, incoming.headers['last-event-id'])
-      return stream(sandbox, { method: 'GET', path: `${at(params.sid)}/stream${query({ cursor })}`, signal }, outgoing)
+      return stream(sandbox, { method: 'GET', path: `${at(params.sid)}/stream${query({ cursor, ...spectating(who) })}`, signal }, outgoing)
     },
     // The handshake itself is taken by the server's upgrade listener; a plain GET comes here.
     socket: async () => {
