@@ -17,6 +17,7 @@ import { probeNamespace } from './probe.ts'
 import { endProcesses, isAbandoned, isRunning } from './processes.ts'
 import { imageDirectory, sandboxArgs } from './root-file-system.ts'
 import { SandboxFolders, type SandboxRecord } from './sandbox-folder.ts'
+import { limitTerminals } from './terminals-share.ts'
 import { groupOf } from './uid-ranges.ts'
 
 export interface NamespaceRuntimeOptions {
@@ -144,6 +145,9 @@ class NamespaceRuntime implements Runtime {
     const written = this.#folders.write({ ...launched, first }, 'lasting')
     try {
       await this.#untilListening(plan.id, launcher, context.signal)
+      await limitTerminals(first.pid).catch((error: unknown) => {
+        this.#options.log.warn({ sandboxId: plan.id, err: error }, 'a sandbox may take the pseudo-terminals of the others')
+      })
     } finally {
       await written
     }

@@ -120,6 +120,18 @@ describe('namespace sandboxes', () => {
     await remove(greedy)
   })
 
+  test('a sandbox that takes all the terminals it can leaves the others some', async () => {
+    const greedy = await start()
+    try {
+      const take = `perl -e 'my @all; while (@all < 1000 && open(my $one, "+<", "/dev/ptmx")) { push @all, $one } print scalar(@all), " $!"'`
+      assert.equal(await greedy.sh(take), '256 No space left on device')
+      assert.match(await greedy.sh('grep " /dev/pts " /proc/mounts'), /nosuid,noexec/)
+      assert.equal(await box.sh('exec 3<>/dev/ptmx && echo open'), 'open')
+    } finally {
+      await remove(greedy)
+    }
+  })
+
   test('the system calls that undo the wall are refused, and those that programs need are not', async () => {
     const architecture = hostArchitecture()
     assert.ok(architecture)
