@@ -1,6 +1,6 @@
 // Any program that speaks ACP, tried with one that does: asked for by its command instead of by a name.
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { type ScriptedModel, startScriptedModel } from '../../scripted-model/server.ts'
@@ -75,4 +75,28 @@ describe('a program that speaks ACP', { skip: isThere ? false : `kimi is not in 
     assert.match(end.error?.message ?? '', /status 3.*something is wrong/)
     assert.deepEqual(processesOf(id), [])
   })
+
+  test('has not completed what it was told to end, whatever it says', async () => {
+    const program = path.join(agents.sidecar.workspace, 'obliging.mjs')
+    writeFileSync(program, obliging)
+    const harness = `acp:${path.join(programs, 'node')} ${program}`
+    const silent = await agents.perform({ harness, prompt: 'go', env_json: { ATOLL_MODEL_SILENCE_MS: '500' } })
+    assert.deepEqual([silent.run.outcome, silent.run.error?.code], ['failed', 'network'])
+    const { id } = await agents.start({ harness, prompt: 'go' })
+    await agents.follow(id, { onEvent: ({ type }) => type === 'session.linked' && void agents.cancel(id) })
+    assert.equal((await agents.view(id)).outcome, 'cancelled')
+  })
 })
+
+/** Says nothing until it is cancelled, and then that its turn is over. */
+const obliging = `
+import { createInterface } from 'node:readline'
+const answers = { initialize: { protocolVersion: 1, agentCapabilities: {} }, 'session/new': { sessionId: 'one' } }
+let prompt
+createInterface({ input: process.stdin }).on('line', (line) => {
+  const { id, method } = JSON.parse(line)
+  const answer = (to, result) => process.stdout.write(JSON.stringify({ jsonrpc: '2.0', id: to, result }) + '\\n')
+  if (method === 'session/prompt') prompt = id
+  else if (method === 'session/cancel') answer(prompt, { stopReason: 'end_turn' })
+  else answer(id, answers[method])
+})`

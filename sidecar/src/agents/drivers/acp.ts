@@ -317,7 +317,8 @@ export async function runAcpTurn(turn: Turn, context: TurnContext, program: AcpP
   let end = await Promise.race([acpTurn.run(process), died])
   // A program that ends closes its output first; how it ended tells more.
   if (end.error?.code === 'lost') end = await Promise.race([died, delay(2 * lastWordsMs, end, { ref: false })])
-  if (context.signal.aborted && end.outcome !== 'completed') end = { outcome: 'cancelled', stopReason: 'cancelled' }
+  // Some programs call a turn complete that they were told to end.
+  if (context.signal.aborted) end = { outcome: 'cancelled', stopReason: 'cancelled' }
   await endProcess(process, program.patienceMs)
   if (program.closing) end = await program.closing(end)
   const { answer: _, ...rest } = end

@@ -95,8 +95,6 @@ function settingsOf(turn: Turn, env: Env, { model, hasOwn }: { model: Model | un
     mcp: serversOf(turn),
     // Nobody is there to answer a question of the model's.
     permission: { ...(turn.permissionMode === 'ask' && asking), question: 'deny' },
-    // Its last step may use no tool, so it comes after those that were asked for.
-    ...(turn.maxTurns > 0 && { agent: { build: { steps: turn.maxTurns + 1 } } }),
     // Else models that need no key would do where nobody names one.
     ...(!hasOwn && usable.length > 0 && { enabled_providers: usable.map(({ id }) => id) }),
   }

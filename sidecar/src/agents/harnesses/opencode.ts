@@ -31,6 +31,7 @@ class OpencodeTurn {
   readonly #model: Model | undefined
   readonly #lastStatus: Parts['lastStatus']
   #steps = 0
+  #isAtLimit = false
   #error: AgentError | undefined
 
   constructor(turn: Turn, context: TurnContext, { server, model, lastStatus }: Parts) {
@@ -65,10 +66,18 @@ class OpencodeTurn {
     }
   }
 
+  /** Its own limit (`steps`) only asks the model to come to an end. */
+  #count(reason: string, stop: () => void): void {
+    this.#steps += 1
+    if (this.#turn.maxTurns === 0 || this.#steps < this.#turn.maxTurns || reason !== 'tool-calls') return
+    this.#isAtLimit = true
+    stop()
+  }
+
   #end(text: string | undefined): TurnEnd {
     const said = text === undefined ? {} : { text }
     if (this.#context.signal.aborted) return { outcome: 'cancelled', ...said }
-    if (!this.#error && this.#turn.maxTurns > 0 && this.#steps > this.#turn.maxTurns) return { outcome: 'max_turns', ...said }
+    if (this.#isAtLimit) return { outcome: 'max_turns', stopReason: 'max_turns', ...said }
     return this.#error ? { outcome: 'failed', error: this.#error, ...said } : { outcome: 'completed', ...said }
   }
 
@@ -109,7 +118,7 @@ class OpencodeTurn {
   #heed(signal: Signal, { events, stop }: { events: OpencodeEvents; stop: () => void }): void {
     if (signal.type === 'failed') this.#error ??= signal.error
     if (signal.type === 'asked') void this.#answer(signal.request, events)
-    if (signal.type === 'step') this.#steps += 1
+    if (signal.type === 'step') this.#count(signal.reason, stop)
     if (signal.type !== 'retrying') return
     const { attempt, delayMs, message } = signal
     const status = this.#lastStatus()
