@@ -155,7 +155,7 @@ test('an unknown route, a wrong method and a broken body are JSON failures', asy
   assert.deepEqual(await failure('GET', '/nothing'), [404, 'route.not_found'])
   assert.deepEqual(await failure('GET', '/exec'), [405, 'route.method'])
   assert.deepEqual(await failure('POST', '/exec', '{'), [400, 'request.invalid_json'])
-  assert.deepEqual(await failure('POST', '/exec', `{"command":"${'x'.repeat(5_000_000)}"}`), [413, 'request.too_large'])
+  assert.deepEqual(await failure('POST', '/exec', `{"command":"${'x'.repeat(17_000_000)}"}`), [413, 'request.too_large'])
 })
 
 test('no more processes than allowed live at once', async () => {
