@@ -155,7 +155,8 @@ for (const { name: runtime, skip } of testRuntimes) {
       const chats = `/api/sandboxes/${sandbox.id}/live/chat/sessions`
       const { session_id: sid } = (await operator.call('POST', chats, { body: { title: 'New Chat' } })).body
       const prompt = async (message: string): Promise<string> => {
-        const body = { message, session_id: sid, backend_type: 'echo' }
+        const nothing = { model: null, context_json: '{"system_prompt":null}', timeout_ms: null }
+        const body = { message, session_id: sid, backend_type: 'echo', ...nothing }
         return (await operator.call('POST', `/api/sandboxes/${sandbox.id}/prompt`, { body })).body.run_id
       }
       const cancel = (chat: string, run: string) => operator.call('POST', `${chats}/${chat}/runs/${run}/cancel`, { body: {} })

@@ -4,20 +4,23 @@ import { prompt, promptBodyBytes } from './agents.ts'
 import { route } from './route.ts'
 import { objectOrText } from './sandboxes.ts'
 
-const Context = z.looseObject({ system_prompt: z.string().optional() })
+/** Clients of the reference send null for what they do not say. */
+const orNull = <T extends z.ZodType>(schema: T, absent: z.output<T>) => schema.nullish().transform((value) => value ?? absent)
+
+const Context = z.looseObject({ system_prompt: orNull(z.string(), '') })
 const common = {
   /** Empty: a new session. */
-  session_id: z.string().max(128).default(''),
+  session_id: orNull(z.string().max(128), ''),
   /** A harness by its id; empty or `default`: the session's, else the image's. */
-  backend_type: z.string().max(4096).default(''),
-  model: z.string().max(256).default(''),
+  backend_type: orNull(z.string().max(4096), ''),
+  model: orNull(z.string().max(256), ''),
   /** An object, or the JSON text of one; `system_prompt` is read from it. */
-  context_json: objectOrText(Context).default({}),
-  timeout_ms: z.int().min(0).max(86_400_000).default(0),
+  context_json: orNull(objectOrText(Context), { system_prompt: '' }),
+  timeout_ms: orNull(z.int().min(0).max(86_400_000), 0),
 }
 
 export const PromptRequest = z.object({ message: prompt, ...common }).meta({ id: 'PromptRequest' })
-export const TaskRequest = z.object({ prompt, ...common, max_turns: z.int().min(0).max(10_000).default(0) }).meta({ id: 'TaskRequest' })
+export const TaskRequest = z.object({ prompt, ...common, max_turns: orNull(z.int().min(0).max(10_000), 0) }).meta({ id: 'TaskRequest' })
 
 const Accepted = z.object({
   accepted: z.literal(true),
@@ -115,7 +118,7 @@ export const chatRoutes = {
     path: chat,
     summary: 'Begin a chat.',
     ...write,
-    body: z.object({ title: z.string().max(256).default('') }),
+    body: z.object({ title: orNull(z.string().max(256), '') }),
     response: ChatSummary,
   }),
   detail: route({
