@@ -83,6 +83,14 @@ for (const { name: runtime, skip } of testRuntimes) {
       assert.ok((before.finished_at ?? 0) <= (after.started_at ?? 0))
     })
 
+    test('a sandbox that was made for an agent gives its prompts to that one', async () => {
+      const made = await operator.newSandbox({ memory_mb: 256, agent_identifier: 'echo' })
+      const base = `/api/sandboxes/${made}`
+      const { body } = await operator.call('POST', `${base}/prompt`, { body: { message: 'hello' } })
+      assert.equal((await operator.call('GET', `${base}/agents/runs/${body.run_id}`)).body.harness, 'echo')
+      await operator.call('DELETE', base)
+    })
+
     test('what cannot be done says why', async () => {
       const { agents } = sandbox
       await assert.rejects(agents.start('hello', { harness: 'nobody' }), refusedWith('agent.harness_unknown'))

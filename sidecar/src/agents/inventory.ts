@@ -51,13 +51,18 @@ export class Inventory {
   }
 
   #ofImage(): readonly ImageHarness[] {
-    const { config, log } = this.#parts
+    const { harnessManifest, harnessPrograms } = this.#parts.config
+    // Lent harnesses have theirs beside them.
+    return this.#manifest(harnessManifest) ?? this.#manifest(path.join(path.dirname(harnessPrograms), 'harnesses.json')) ?? []
+  }
+
+  #manifest(file: string): readonly ImageHarness[] | undefined {
     try {
-      const { harnesses }: { harnesses: ImageHarness[] } = JSON.parse(readFileSync(config.harnessManifest, 'utf8'))
+      const { harnesses }: { harnesses: ImageHarness[] } = JSON.parse(readFileSync(file, 'utf8'))
       return harnesses
     } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') log('warn', `${config.harnessManifest} cannot be read`, describe(error))
-      return []
+      if (errnoOf(error) !== 'ENOENT') this.#parts.log('warn', `${file} cannot be read`, describe(error))
+      return undefined
     }
   }
 

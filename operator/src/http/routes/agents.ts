@@ -1,5 +1,6 @@
 // Agents of a sandbox. The sidecar keeps sessions, runs and their events; the operator decides who may.
 import type { AgentRun, agentRoutes, SandboxHarness } from '@atoll/protocol'
+import { withHarness } from '../../agents/default-harness.ts'
 import type { Handlers } from '../call.ts'
 import { caller, cursorOf, type GuestCalls, query, streamer } from '../guest-calls.ts'
 
@@ -19,7 +20,8 @@ export function agentHandlers(parts: GuestCalls): Handlers<typeof agentRoutes> {
       }))
       return { harnesses, agents, count: agents.length }
     },
-    start: ({ sandbox, request: { body } }) => call<AgentRun>(sandbox, { method: 'POST', path: '/agents/runs', body }),
+    start: ({ sandbox, request: { body } }) =>
+      call<AgentRun>(sandbox, { method: 'POST', path: '/agents/runs', body: withHarness(body, sandbox) }),
     runs: ({ sandbox }) => call(sandbox, { method: 'GET', path: '/agents/runs' }),
     run: ({ sandbox, request: { params } }) => call(sandbox, { method: 'GET', path: runAt(params.rid) }),
     events: ({ sandbox, request: { params, query: asked }, incoming, outgoing, signal }) => {

@@ -2,6 +2,7 @@
 import { type AgentEvent, type AgentRun, type AgentSession, type chatRoutes, Failure, StartRun } from '@atoll/protocol'
 import { followChat, positionOf } from '../../agents/chat-stream.ts'
 import { assistantMessageOf, type ChatScope, chatRunOf, progressOf, statusOf, userMessageOf } from '../../agents/chat-view.ts'
+import { withHarness } from '../../agents/default-harness.ts'
 import type { SandboxRecord } from '../../sandboxes/sandbox.ts'
 import { eventStream } from '../answers.ts'
 import type { Handlers } from '../call.ts'
@@ -70,7 +71,7 @@ class Chats {
   }
 
   start(sandbox: SandboxRecord, asked: Asked): Promise<AgentRun> {
-    return this.#call(sandbox, { method: 'POST', path: '/agents/runs', body: startOf(asked) })
+    return this.#call(sandbox, { method: 'POST', path: '/agents/runs', body: withHarness(startOf(asked), sandbox) })
   }
 
   async sessions(sandbox: SandboxRecord): Promise<AgentSession[]> {
