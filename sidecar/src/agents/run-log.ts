@@ -1,6 +1,7 @@
 // The events of one run on disk, a JSON document a line. It outlives the sidecar, and any number of readers follow it at their own pace.
 import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
 import type { AgentEvent } from '@atoll/protocol'
+import { ChangeSignal } from '../change-signal.ts'
 import type { Feed, Reader } from '../event-stream.ts'
 import { errnoOf } from '../files/file-failure.ts'
 
@@ -45,7 +46,7 @@ export class RunLog implements Feed {
   #bytes = 0
   #last = 0
   #state: 'open' | 'ended' | 'removed' = 'open'
-  #change = Promise.withResolvers<void>()
+  readonly #change = new ChangeSignal()
   #readers = 0
 
   constructor(options: RunLogOptions) {
@@ -115,7 +116,7 @@ export class RunLog implements Feed {
     const bytes = Buffer.from(`${text}\n`)
     if (!this.#write(fd, seq, bytes) && type === 'run.finished') this.#writeAnyway(fd, seq, bytes)
     if (this.#bytes > this.#options.maxBytes) this.#dropOldest()
-    this.#notify()
+    this.#change.notify()
   }
 
   /** What finds no room on disk is a gap for readers that come too late for the tail. Answers whether it is there. */
@@ -182,7 +183,7 @@ export class RunLog implements Feed {
   end(): void {
     if (this.#state === 'open') this.#state = 'ended'
     if (this.#fd !== undefined) fdatasyncSync(this.#fd)
-    this.#notify()
+    this.#change.notify()
     if (this.#readers === 0) this.unload()
   }
 
@@ -195,7 +196,7 @@ export class RunLog implements Feed {
   remove(): void {
     this.#state = 'removed'
     this.unload()
-    this.#notify()
+    this.#change.notify()
   }
 
   /** Gives the file back; it is opened again when it is needed. */
@@ -205,14 +206,8 @@ export class RunLog implements Feed {
     this.#lines = []
   }
 
-  #notify(): void {
-    const { resolve } = this.#change
-    this.#change = Promise.withResolvers()
-    resolve()
-  }
-
   changed(): Promise<void> {
-    return this.#change.promise
+    return this.#change.next
   }
 
   attach(after: number, isSpectator = false): Reader {

@@ -4,6 +4,7 @@
 import { closeSync, openSync, read, unlinkSync, writeSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
+import { ChangeSignal } from '../change-signal.ts'
 import { type Feed, frame, type Reader } from '../event-stream.ts'
 import type { LogBudget } from './log-budget.ts'
 
@@ -47,7 +48,7 @@ export class EventLog implements Feed {
   #segmentNumber = 0
   #last = 0
   #state: 'open' | 'ended' | 'removed' = 'open'
-  #change = Promise.withResolvers<void>()
+  readonly #change = new ChangeSignal()
   #room: PromiseWithResolvers<void> | undefined
 
   constructor(options: LogOptions) {
@@ -97,12 +98,12 @@ export class EventLog implements Feed {
     if (isSpilling) for (const [index, kept] of this.#tail.entries()) this.#write(this.#tailFirst + index, kept)
     else if (this.#segments.length > 0) this.#write(seq, bytes)
     while (this.#tailSize > tailBytes && this.#tail.length > 1) this.#tailSize -= this.#tail.shift()?.length ?? 0
-    this.#notify()
+    this.#change.notify()
   }
 
   end(): void {
     if (this.#state === 'open') this.#state = 'ended'
-    this.#notify()
+    this.#change.notify()
     this.checkRoom()
   }
 
@@ -112,18 +113,12 @@ export class EventLog implements Feed {
     while (this.#segments.length > 0) this.dropOldest()
     this.#tail.length = 0
     this.#options.budget.delete(this)
-    this.#notify()
+    this.#change.notify()
     this.checkRoom()
   }
 
-  #notify(): void {
-    const { resolve } = this.#change
-    this.#change = Promise.withResolvers()
-    resolve()
-  }
-
   changed(): Promise<void> {
-    return this.#change.promise
+    return this.#change.next
   }
 
   #write(seq: number, bytes: Buffer): void {

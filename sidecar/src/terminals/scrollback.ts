@@ -1,6 +1,7 @@
 // What a terminal has written lately, numbered. A viewer that falls behind what is kept is told of the gap; only when every viewer is
 // far behind is the terminal held back, so one slow viewer neither slows the others down nor costs memory.
 import type { TerminalEvent } from '@atoll/protocol'
+import { ChangeSignal } from '../change-signal.ts'
 import { type Feed, frame, type Reader } from '../event-stream.ts'
 
 export type Entry = { readonly type: 'data'; readonly bytes: Buffer } | { readonly type: 'event'; readonly event: TerminalEvent }
@@ -23,7 +24,7 @@ export class Scrollback implements Feed {
   #size = 0
   #last = 0
   #state: 'open' | 'ended' | 'removed' = 'open'
-  #change = Promise.withResolvers<void>()
+  readonly #change = new ChangeSignal()
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes
@@ -58,28 +59,22 @@ export class Scrollback implements Feed {
       const oldest = this.#entries.shift()
       if (oldest) this.#size -= sizeOf(oldest)
     }
-    this.#notify()
+    this.#change.notify()
   }
 
   end(): void {
     if (this.#state === 'open') this.#state = 'ended'
-    this.#notify()
+    this.#change.notify()
   }
 
   remove(): void {
     this.#state = 'removed'
     this.#entries.length = 0
-    this.#notify()
-  }
-
-  #notify(): void {
-    const { resolve } = this.#change
-    this.#change = Promise.withResolvers()
-    resolve()
+    this.#change.notify()
   }
 
   changed(): Promise<void> {
-    return this.#change.promise
+    return this.#change.next
   }
 
   /** True while every viewer has more than half of what is kept still before it. */

@@ -4,10 +4,11 @@ import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { openHttpGuest } from '../../guest-channel/http-guest.ts'
+import { planOf } from '../../sandboxes/contract/subject.ts'
 import type { Runtime } from '../../sandboxes/runtime.ts'
 import { containerName, mayRaiseLimits } from './container.ts'
 import { baseImage, engine, openMachine, type TestMachine } from './testing/machine.ts'
-import { contextOf, planOf, sh } from './testing/sandbox.ts'
+import { contextOf, sh } from './testing/sandbox.ts'
 
 const canary = 'CANARY-of-the-docker-wall'
 

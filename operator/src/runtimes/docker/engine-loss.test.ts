@@ -4,10 +4,11 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { planOf } from '../../sandboxes/contract/subject.ts'
 import type { Runtime } from '../../sandboxes/runtime.ts'
 import { openMachine, type TestMachine } from './testing/machine.ts'
 import { EngineProxy } from './testing/proxy.ts'
-import { contextOf, planOf, sh } from './testing/sandbox.ts'
+import { contextOf, sh } from './testing/sandbox.ts'
 
 describe('a docker runtime whose engine fails', () => {
   let machine: TestMachine

@@ -3,10 +3,11 @@ import assert from 'node:assert/strict'
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { planOf } from '../../sandboxes/contract/subject.ts'
 import type { Runtime } from '../../sandboxes/runtime.ts'
 import { containerName } from './container.ts'
 import { archiveOf, engine, openMachine, type TestMachine } from './testing/machine.ts'
-import { contextOf, planOf, sh } from './testing/sandbox.ts'
+import { contextOf, sh } from './testing/sandbox.ts'
 
 describe('the variables of an image', () => {
   let machine: TestMachine

@@ -3,11 +3,12 @@ import assert from 'node:assert/strict'
 import { chownSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { planOf } from '../../sandboxes/contract/subject.ts'
 import type { Runtime } from '../../sandboxes/runtime.ts'
 import { containerName } from './container.ts'
 import { archiveOf, engine, fillWithGlibc, fillWithMusl, openMachine, type TestMachine } from './testing/machine.ts'
 import { openRegistry, type TestRegistry } from './testing/registry.ts'
-import { contextOf, exec, planOf, sh } from './testing/sandbox.ts'
+import { contextOf, exec, sh } from './testing/sandbox.ts'
 
 describe('images of docker sandboxes', () => {
   let machine: TestMachine

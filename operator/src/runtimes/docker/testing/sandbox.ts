@@ -1,19 +1,8 @@
 // A sandbox under test with hands inside it.
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
 import type { ExecResult } from '@atoll/protocol'
 import { openHttpGuest } from '../../../guest-channel/http-guest.ts'
-import type { Plan, Running, StartContext } from '../../../sandboxes/runtime.ts'
-
-export const planOf = (plan: Partial<Plan> = {}): Plan => ({
-  id: `test-${randomBytes(5).toString('hex')}`,
-  image: '',
-  cpuCores: 1,
-  memoryMb: 512,
-  diskGb: 1,
-  pids: 128,
-  ...plan,
-})
+import type { Running, StartContext } from '../../../sandboxes/runtime.ts'
 
 export const contextOf = (context: Partial<StartContext> = {}): StartContext => ({
   signal: new AbortController().signal,
