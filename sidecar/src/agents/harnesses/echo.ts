@@ -1,6 +1,7 @@
 // Says what it was told, and does what directives in the prompt ask for. It needs no program and no model, so that every part around a
 // harness can be tried without one.
 //   [[sleep:ms]] [[think:ms]] [[write:path|content]] [[shell:command]] [[ask]] [[recall]] [[fail:code]] [[throw]]
+import { once } from 'node:events'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type AgentErrorCode, Failure } from '@atoll/protocol'
@@ -10,6 +11,7 @@ import { agentError } from '../harness-error.ts'
 
 const directive = /\[\[(\w+)(?::([\s\S]*?))?\]\]/g
 const memory = '.cache/atoll-echo'
+const lastOutputMs = 1000
 
 /** What one directive did: the end of the turn, or something to say. */
 type Done = { readonly end: TurnEnd } | { readonly say: string } | undefined
@@ -49,10 +51,11 @@ async function shell(argument: string, { cwd }: Turn, { emit, spawn }: TurnConte
     output += text
     emit({ type: 'tool.updated', ...tool, output_delta: text })
   })
+  const ended = once(program.stdout, 'end')
   const exit = await program.exit
   if (exit.type !== 'exited') return { end: cancelled }
-  // Output that is on its way still.
-  await delay(20)
+  // Output may be on its way still; what the command left in the background may keep it open for ever.
+  await Promise.race([ended, delay(lastOutputMs)])
   emit({ type: 'tool.finished', ...tool, status: exit.code === 0 ? 'ok' : 'error', output, exit_code: exit.code })
   return undefined
 }
