@@ -22,6 +22,7 @@ const parts: Record<string, readonly string[]> = {
   secrets: ['sandboxes'],
   host: [],
   'gateway/providers.ts': [],
+  gateway: ['gateway/providers.ts', 'sandboxes', 'secrets'],
   services: ['sandboxes', 'secrets', 'gateway/providers.ts'],
   storage: ['sandboxes', 'auth', 'agents', 'services', 'secrets'],
   'guest-channel': ['sandboxes'],

@@ -144,6 +144,16 @@ export const settings = {
     optionalText,
     "File of NAME=value lines, mode 0600: credentials that agents get in the operator's owner's own sandboxes, and no other process does.",
   ),
+  trustedUpstreams: setting(
+    ['ATOLL_TRUSTED_UPSTREAMS'],
+    list,
+    'What the gateway may dial though it is not public, as model servers of your own: `host:port` or origins, with commas between.',
+  ),
+  nameServers: setting(
+    ['ATOLL_DNS'],
+    list,
+    "Servers that the gateway resolves names with, as `address` or `address:port`; else the machine's.",
+  ),
   managingOperator: setting(['MANAGING_OPERATOR_ADDRESS', 'OPERATOR_ADDRESS'], optionalText, 'Address shown as managing operator.'),
   logLevel: setting(
     ['ATOLL_LOG', 'RUST_LOG'],
