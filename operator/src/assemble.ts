@@ -15,6 +15,13 @@ import { Challenges } from './auth/challenge.ts'
 import { adminOwner, ensureAdminKey, SignInLinks } from './auth/first-start.ts'
 import { Sessions } from './auth/session.ts'
 import type { Config } from './config.ts'
+import { createDialer, trustedUpstreams, trustedUrl } from './gateway/dial.ts'
+import { environmentOf } from './gateway/environment.ts'
+import { Gateway, noEgress } from './gateway/gateway.ts'
+import { Ledger } from './gateway/ledger.ts'
+import { ModelProxy } from './gateway/model-proxy.ts'
+import { readPrices } from './gateway/prices.ts'
+import { createUpstream } from './gateway/upstream.ts'
 import { openHttpGuest } from './guest-channel/http-guest.ts'
 import { openCgroups } from './host/cgroup.ts'
 import { installProgram } from './host/sidecar-program.ts'
@@ -45,6 +52,7 @@ import { sqliteImageProbes } from './storage/sqlite-image-probes.ts'
 import { sqliteSealedTexts } from './storage/sqlite-sealed-texts.ts'
 import { sqliteServices } from './storage/sqlite-services.ts'
 import { SqliteStore } from './storage/sqlite-store.ts'
+import { sqliteUsage } from './storage/sqlite-usage.ts'
 import { Metrics } from './telemetry/metrics.ts'
 
 export interface Operator {
@@ -114,6 +122,35 @@ async function chooseDefault(config: Config, runtimes: ReadonlyMap<RuntimeName, 
   return 'namespace'
 }
 
+/** Everything that leaves sandboxes goes through here. */
+function openGateway(
+  config: Config,
+  parts: { db: Database; services: Services; providerKeys: ProviderKeys; trusted: ReturnType<typeof trustedUpstreams>; log: Logger },
+) {
+  const { db, services, providerKeys, trusted, log } = parts
+  const usage = sqliteUsage(db)
+  const ledger = new Ledger({ store: usage, now: Date.now, log })
+  const dialer = createDialer({ nameServers: config.nameServers, trusted })
+  const upstream = createUpstream(dialer)
+  const grants = {
+    grant: providerKeys.grant.bind(providerKeys),
+    quotas: ({ serviceId, owner }: { serviceId: number; owner: string }) => services.modelQuotas(serviceId, owner),
+  }
+  const models = new ModelProxy({ grants, ledger, prices: readPrices(config.pricesFile), upstream })
+  const gateway = new Gateway({
+    models,
+    egress: noEgress,
+    environment: async ({ serviceId }) => environmentOf(await providerKeys.providers(serviceId)),
+    log,
+  })
+  const closeGateway = async (): Promise<void> => {
+    gateway.closeAll()
+    await ledger.flush().catch(() => undefined) // Logged where it happened.
+    await upstream.close()
+  }
+  return { gateway, usage, settleUsage: () => ledger.flush(), closeGateway }
+}
+
 function openCore(
   config: Config,
   parts: {
@@ -128,12 +165,21 @@ function openCore(
   const { db, store, keyring, runtimes, defaultRuntime, log } = parts
   const now = Date.now
   const locks = new Locks()
-  const guests = new Guests(openHttpGuest)
-  const agentEnvironment = async (owner: string) => (owner === adminOwner ? readAgentEnvironment(config.agentEnvFile) : {})
-  const secrets = new Secrets({ store, seal: keyring, guests, locks, agentEnvironment })
   const serviceStore = sqliteServices(db, store)
   const services = new Services({ store: serviceStore, locks, now, isConfidential: runtimes.has('tee') })
-  const providerKeys = new ProviderKeys({ services, store: serviceStore, seal: keyring, now })
+  const trusted = trustedUpstreams(config.trustedUpstreams)
+  const providerKeys = new ProviderKeys({
+    services,
+    store: serviceStore,
+    seal: keyring,
+    now,
+    isTrusted: trustedUrl(trusted),
+    changed: (serviceId) => void secrets.refresh(serviceId),
+  })
+  const { gateway, ...metered } = openGateway(config, { db, services, providerKeys, trusted, log })
+  const guests = new Guests(openHttpGuest, gateway)
+  const agentEnvironment = async (owner: string) => (owner === adminOwner ? readAgentEnvironment(config.agentEnvFile) : {})
+  const secrets = new Secrets({ store, seal: keyring, guests, locks, agentEnvironment, gateway })
   const lifecycle = new Lifecycle({
     store,
     runtimes,
@@ -155,7 +201,7 @@ function openCore(
   })
   const rotation = new KeyRotation({ keyring, texts: sqliteSealedTexts(db, store), locks })
   const probes = new Probes({ runtimes, defaultRuntime, now })
-  return { guests, secrets, services, providerKeys, rotation, lifecycle, activity: new Activity(store, now), probes }
+  return { guests, gateway, ...metered, secrets, services, providerKeys, rotation, lifecycle, activity: new Activity(store, now), probes }
 }
 
 /** Runs `round` again and again, with a pause after each, until it is stopped. Rounds never overlap. */
@@ -241,6 +287,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
       await api.close()
       await Promise.all([core.lifecycle.settle(), core.probes.settle()])
       core.guests.closeAll()
+      await core.closeGateway()
       await closeRuntimes()
       db.close()
     },

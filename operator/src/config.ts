@@ -154,6 +154,11 @@ export const settings = {
     list,
     "Servers that the gateway resolves names with, as `address` or `address:port`; else the machine's.",
   ),
+  pricesFile: setting(
+    ['ATOLL_PRICES_FILE'],
+    optionalText,
+    'JSON file of what models cost, in US dollars for a million tokens: `{"provider/model*": {"input": 3, "output": 15, "cached": 0.3}}`.',
+  ),
   managingOperator: setting(['MANAGING_OPERATOR_ADDRESS', 'OPERATOR_ADDRESS'], optionalText, 'Address shown as managing operator.'),
   logLevel: setting(
     ['ATOLL_LOG', 'RUST_LOG'],

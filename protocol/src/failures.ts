@@ -69,6 +69,7 @@ export const failureTable = {
   'agent.run_not_active': [409, 'The run is over, or has not begun.'],
   'agent.too_many_runs': [429, 'As many runs wait in the conversation as may.'],
   'agent.permission_not_found': [404, 'The run asks no such question, or it was answered.'],
+  'agent.history_unreadable': [503, 'What agents did in the stopped sandbox cannot be read from its files.'],
   'sidecar.too_old': [501, 'The sandbox was made with an older sidecar that cannot do this.'],
   'secret.invalid': [400, 'The secrets do not fit the rules.'],
   'key.not_found': [404, 'No such API key.'],

@@ -11,6 +11,7 @@ import { sandboxRoutes } from './sandboxes.ts'
 import { secretRoutes } from './secrets.ts'
 import { serviceRoutes } from './services.ts'
 import { terminalRoutes } from './terminals.ts'
+import { usageRoutes } from './usage.ts'
 
 export {
   AgentError,
@@ -61,6 +62,7 @@ export {
 export { secretRoutes } from './secrets.ts'
 export { ProviderKey, Service, ServiceQuotas, serviceModes, serviceRoutes } from './services.ts'
 export { OpenTerminal, Terminal, TerminalEvent, TerminalSize, terminalProtocol, terminalRoutes } from './terminals.ts'
+export { UsageRow, usageDimensions, usageRoutes } from './usage.ts'
 
 /** Every route of the native API, by subject. */
 export const routes = {
@@ -73,6 +75,7 @@ export const routes = {
   ports: portRoutes,
   secrets: secretRoutes,
   services: serviceRoutes,
+  usage: usageRoutes,
   events: eventRoutes,
   agents: agentRoutes,
   chats: chatRoutes,

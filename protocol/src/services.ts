@@ -16,6 +16,8 @@ export const ServiceQuotas = z
     disk_gb: wholeLimit,
     /** Agent runs at once. */
     runs: wholeLimit,
+    /** Calls of models; a day begins at midnight UTC. */
+    requests_per_day: wholeLimit,
     tokens_per_day: wholeLimit,
     spend_per_day_usd: limit,
   })
@@ -45,6 +47,8 @@ export const ProviderKey = z
     provider: z.string(),
     /** Where calls with it go. */
     base_url: z.string(),
+    /** Models that may be asked for, `*` standing for anything; empty: every one. */
+    models: z.array(z.string()),
     /** Of the key; empty when it is so short that they would give it away. */
     last_four: z.string(),
     created_at: z.int(),
@@ -133,6 +137,11 @@ export const serviceRoutes = {
       base_url: z.string().max(2048).optional(),
       /** Of a provider called `custom:<name>`: the known provider whose API it speaks. */
       like: z.string().max(64).optional(),
+      /** Models that sandboxes may ask for, `*` standing for anything; empty: every one. */
+      models: z
+        .array(z.string().regex(/^[\x21-\x7e]{1,200}$/, 'a model is 1 to 200 printable characters'))
+        .max(100)
+        .default([]),
     }),
     response: ProviderKey,
   }),

@@ -67,7 +67,18 @@ export const sidecarPaths = {
   lastingState: 'agents',
   /** A memory file system for the user's secrets, one file each. */
   secrets: '/run/secrets',
+  /** In the channel directory too: here the operator listens, for whatever leaves the sandbox. */
+  gatewaySocketName: 'gateway.sock',
 } as const
+
+/** Port of the sandbox's own loopback that the sidecar joins to the gateway's socket, byte for byte. */
+export const gatewayPort = 7077
+
+/**
+ * Stands for a provider's key inside a sandbox; the gateway puts the real one in its place. An agent's run finds its own id behind it
+ * (`atoll-placeholder.<run id>`), by which usage is told apart.
+ */
+export const placeholderKey = 'atoll-placeholder'
 
 export interface SidecarHealth {
   readonly status: 'ok'
@@ -87,6 +98,16 @@ export interface SidecarEnvironment {
   readonly secrets: Readonly<Record<string, string>>
   /** Credentials of the operator for agents. A harness gets those that it declares; other processes get none. */
   readonly agents?: Readonly<Record<string, string>> | undefined
+  /** What the gateway offers; older operators do not say. */
+  readonly gateway?: GatewayEnvironment | undefined
+}
+
+export interface GatewayEnvironment {
+  /**
+   * Groups of variables that belong together, as a placeholder for a key and the address that takes it. Every process gets each group, but
+   * none of a group of which it has a variable otherwise: its key would go to the gateway.
+   */
+  readonly variables: readonly Readonly<Record<string, string>>[]
 }
 
 export interface RunRequest {

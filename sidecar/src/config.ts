@@ -1,6 +1,6 @@
 // The sidecar's settings, read from its environment once. Inside a sandbox nothing is set and the wire's own constants hold.
 import path from 'node:path'
-import { sandboxUser, sidecarPaths } from '@atoll/protocol/sidecar'
+import { gatewayPort, sandboxUser, sidecarPaths } from '@atoll/protocol/sidecar'
 
 export interface Limits {
   /** Processes alive at once that were started through the API, commands of /exec included. */
@@ -39,6 +39,9 @@ export interface User {
 export interface Config {
   readonly channel: string
   readonly socketPath: string
+  /** Where the operator listens for what leaves the sandbox, and the port of loopback that leads there; 0: any free one. */
+  readonly gatewaySocketPath: string
+  readonly gatewayPort: number
   readonly state: string
   readonly workspace: string
   readonly secrets: string
@@ -68,6 +71,8 @@ export function readConfig(variables: Variables = process.env): Config {
   return {
     channel,
     socketPath: path.join(channel, sidecarPaths.socketName),
+    gatewaySocketPath: path.join(channel, sidecarPaths.gatewaySocketName),
+    gatewayPort: number('ATOLL_GATEWAY_PORT', gatewayPort),
     state: folder('ATOLL_STATE', sidecarPaths.state),
     workspace: folder('ATOLL_WORKSPACE', sandboxUser.workspace),
     secrets: folder('ATOLL_SECRETS', sidecarPaths.secrets),

@@ -68,8 +68,21 @@ export class Environment {
     return this.#given
   }
 
-  /** The image's first, then ours, then what the sandbox was given, then what the request asks for. */
+  /** The image's first, then ours, then what the sandbox was given, then what the request asks for; and what the gateway offers beside. */
   of(cwd: string, requested: Variables = {}): Record<string, string> {
+    return this.withGateway(this.ownOf(cwd, requested))
+  }
+
+  /** @param without names of which none is to be offered by the gateway, nor what belongs to them */
+  withGateway(own: Variables, without: readonly string[] = []): Record<string, string> {
+    const groups = (this.#given.gateway?.variables ?? []).filter((group) =>
+      Object.keys(group).every((name) => !Object.hasOwn(own, name) && !without.includes(name)),
+    )
+    return Object.assign({}, ...groups, own)
+  }
+
+  /** The same without the gateway. */
+  ownOf(cwd: string, requested: Variables = {}): Record<string, string> {
     const { home, name } = this.#user
     return {
       LANG: 'C.UTF-8',

@@ -2,7 +2,8 @@
 import { promises } from 'node:fs'
 import net, { type Socket } from 'node:net'
 import { Failure } from '@atoll/protocol'
-import type { Upgrade } from './server.ts'
+import type { Routes } from './router.ts'
+import type { Upgrade, UpgradeHandler } from './server.ts'
 
 const listening = '0A'
 /** Addresses that a connection to loopback reaches, as the kernel prints them. */
@@ -17,10 +18,10 @@ export function listeningPorts(table: string): number[] {
     .map(([, local = '']) => Number.parseInt(local.split(':')[1] ?? '', 16))
 }
 
-export async function readPorts(): Promise<{ listening: number[] }> {
+async function readPorts(hidden: number | undefined): Promise<{ listening: number[] }> {
   // A kernel without IPv6 has no second table.
   const tables = await Promise.all(['/proc/net/tcp', '/proc/net/tcp6'].map((file) => promises.readFile(file, 'utf8').catch(() => '')))
-  const ports = new Set(tables.flatMap(listeningPorts))
+  const ports = new Set(tables.flatMap(listeningPorts).filter((one) => one !== hidden))
   return { listening: [...ports].sort((a, b) => a - b) }
 }
 
@@ -47,7 +48,7 @@ async function dialLoopback(port: number): Promise<Socket> {
 }
 
 /** Each side may end its half and go on reading; a side that breaks takes the other one along. */
-function join(one: Socket, other: Socket): void {
+export function join(one: Socket, other: Socket): void {
   for (const [from, to] of [
     [one, other],
     [other, one],
@@ -61,9 +62,10 @@ function join(one: Socket, other: Socket): void {
 const port = /^[1-9]\d{0,4}$/
 
 /** @throws Failure `port.closed`, `port.invalid` */
-export async function connectPort({ socket, head, params }: Upgrade): Promise<void> {
+async function connectPort({ socket, head, params }: Upgrade, hidden: number | undefined): Promise<void> {
   const text = params.port ?? ''
   if (!port.test(text) || Number(text) > 65_535) throw new Failure('port.invalid', `${text} is not a port.`)
+  if (Number(text) === hidden) throw new Failure('port.closed', `Port ${text} is the sandbox's way out, and no way in.`)
   const inner = await dialLoopback(Number(text))
   if (socket.destroyed) return void inner.destroy()
   socket.setTimeout(0)
@@ -71,3 +73,11 @@ export async function connectPort({ socket, head, params }: Upgrade): Promise<vo
   if (head.length > 0) inner.write(head)
   join(socket, inner)
 }
+
+/** @param hidden a port that is neither told nor led to: whoever got to the gateway would spend what is the sandbox's */
+export const portRoutes = (
+  hidden: number | undefined,
+): { readonly routes: Routes; readonly upgrades: Readonly<Record<string, UpgradeHandler>> } => ({
+  routes: { 'GET /ports': () => readPorts(hidden) },
+  upgrades: { 'GET /ports/{port}/connect': (upgrade) => connectPort(upgrade, hidden) },
+})

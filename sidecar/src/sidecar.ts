@@ -16,8 +16,9 @@ import type { Config } from './config.ts'
 import { prepareDirectories } from './directories.ts'
 import { Environment, readImageVariables } from './environment.ts'
 import { FilesClient, fileRoutes } from './files/client.ts'
+import { openGatewayPort } from './gateway-port.ts'
 import { describe, type Log } from './log.ts'
-import { connectPort, readPorts } from './ports.ts'
+import { portRoutes } from './ports.ts'
 import type { Routes } from './router.ts'
 import { createServer, listen } from './server.ts'
 import { Terminals, terminalRoutes } from './terminals/terminals.ts'
@@ -75,6 +76,8 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
   const agents = new Agents({ config, environment, launcher, files, registry, log })
   const terminal = terminalRoutes(terminals, config)
   const configure = configurer(environment, files)
+  const gateway = await openGatewayPort({ port: config.gatewayPort, gateway: config.gatewaySocketPath }, log)
+  const ports = portRoutes(gateway?.port)
   const health = (): SidecarHealth => ({
     status: 'ok',
     generation: sidecarGeneration,
@@ -83,7 +86,7 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
     processes: launcher.liveCount,
     terminals: terminals.count,
     runs: agents.openCount,
-    features,
+    features: gateway ? [...features, 'gateway'] : features,
   })
   const routes: Routes = {
     'GET /health': health,
@@ -98,15 +101,16 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
     ...fileRoutes(files),
     ...terminal.routes,
     ...agentRoutes(agents, config),
-    'GET /ports': readPorts,
+    ...ports.routes,
   }
-  const upgrades = { ...terminal.upgrades, 'GET /ports/{port}/connect': connectPort }
+  const upgrades = { ...terminal.upgrades, ...ports.upgrades }
   const server = createServer({ routes, upgrades, log })
   await listen(server, config.socketPath, 0o600)
   // Starting its shell takes some milliseconds, in which the sidecar is asked for already.
   pipes.prepare()
   const close = async (): Promise<void> => {
     server.close()
+    gateway?.close()
     const runs = agents.close()
     for (const child of launcher.live) child.signal('SIGTERM')
     const ended = [runs, ...launcher.live.map((child) => child.exit), ...terminals.list().map((one) => one.close(closeMs / 2))]

@@ -163,6 +163,7 @@ export async function startSidecarProcess({ env = {}, through = [], prepare }: S
       ATOLL_WORKSPACE: path.join(folder, 'home/workspace'),
       ATOLL_SECRETS: path.join(folder, 'secrets'),
       ATOLL_ROOT_HOME: path.join(folder, 'root'),
+      ATOLL_GATEWAY_PORT: '0',
       ONLY_OF_THE_SIDECAR: 'leaked',
       PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
       ...env,

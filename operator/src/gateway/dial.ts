@@ -18,6 +18,14 @@ export interface DialerParts {
   readonly trusted: readonly Target[]
 }
 
+/** Whether an address of a model server is one of them. */
+export const trustedUrl =
+  (trusted: readonly Target[]) =>
+  ({ protocol, hostname, port }: URL): boolean => {
+    const target = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) || (protocol === 'https:' ? 443 : 80) }
+    return trusted.some((one) => one.host === target.host && one.port === target.port)
+  }
+
 export interface Dialer {
   /**
    * A connected socket that nobody reads yet.

@@ -12,11 +12,13 @@ import {
   secretRoutes,
   serviceRoutes,
   terminalRoutes,
+  usageRoutes,
 } from '@atoll/protocol'
 import type { Logger } from 'pino'
 import type { ImageProbes } from '../agents/image-probes.ts'
 import type { Auth } from '../auth/auth.ts'
 import type { Config } from '../config.ts'
+import type { UsageView } from '../gateway/usage-view.ts'
 import type { Activity } from '../sandboxes/activity.ts'
 import type { Guests } from '../sandboxes/guests.ts'
 import type { Lifecycle } from '../sandboxes/lifecycle.ts'
@@ -43,6 +45,7 @@ import { fileHandlers, portHandlers, processHandlers, terminalHandlers } from '.
 import { eventHandlers, healthHandlers } from './routes/infra.ts'
 import { sandboxHandlers, secretHandlers } from './routes/sandboxes.ts'
 import { serviceHandlers } from './routes/services.ts'
+import { usageHandlers } from './routes/usage.ts'
 import { corsRule, loopbackHosts } from './security-headers.ts'
 import { createServer, type Server } from './server.ts'
 import { Shares, Strangers } from './shares.ts'
@@ -55,6 +58,8 @@ export interface ApiParts {
   readonly secrets: Secrets
   readonly services: Services
   readonly providerKeys: ProviderKeys
+  readonly usage: UsageView
+  readonly settleUsage: () => Promise<void>
   readonly guests: Guests
   readonly activity: Activity
   readonly probes: Probes
@@ -150,6 +155,7 @@ function serveRoutes(parts: ApiParts, mount: MountParts, shared: { view: View; p
   serveAll(mount, sandboxRoutes, sandboxHandlers(sandboxes))
   serveAll(mount, secretRoutes, secretHandlers(sandboxes))
   serveAll(mount, serviceRoutes, serviceHandlers(parts))
+  serveAll(mount, usageRoutes, usageHandlers(parts))
   serveAll(mount, processRoutes, processHandlers(guest))
   serveAll(mount, terminalRoutes, terminalHandlers(guest))
   serveAll(mount, fileRoutes, fileHandlers(guest))

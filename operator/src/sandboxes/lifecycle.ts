@@ -151,7 +151,7 @@ export class Lifecycle {
 
   /** Waits until the sidecar answers and gives it the environment. */
   async #awaitGuest(sandbox: SandboxRecord, running: Running, signal: AbortSignal): Promise<void> {
-    const guest = this.#parts.guests.open(sandbox.id, running.socketPath)
+    const guest = await this.#parts.guests.open(sandbox, running.socketPath)
     await this.#phase(sandbox, 'health_check')
     await guest.ready(this.#parts.readyDeadlineMs, signal)
     await guest.configure(await this.#parts.secrets.environment(sandbox.id))
@@ -209,7 +209,7 @@ export class Lifecycle {
     const signal = AbortSignal.timeout(this.#parts.readyDeadlineMs * 2)
     try {
       const running = await runtime.resume(planOf(current), this.#context(current, signal))
-      const guest = guests.open(current.id, running.socketPath)
+      const guest = await guests.open(current, running.socketPath)
       await guest.ready(this.#parts.readyDeadlineMs, signal)
       await guest.configure(await this.#parts.secrets.environment(current.id))
       const change = { socketPath: running.socketPath, stoppedAt: undefined, lastActivityAt: now() }

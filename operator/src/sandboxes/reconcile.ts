@@ -59,9 +59,14 @@ async function removeLeftover({ store, lifecycle, log }: ReconcileParts, runtime
     .catch((error: unknown) => log.error({ sandboxId: observed.id, err: error }, 'a leftover could not be removed'))
 }
 
-/** Gives every running sandbox its environment again: a change may have been written and not delivered when the operator died. */
+/**
+ * Opens the gateway of every running sandbox, then gives it its environment again: a change may have been written and not delivered when
+ * the operator died.
+ */
 export async function redeliver({ store, guests, secrets, log }: ReconcileParts): Promise<void> {
-  for (const record of await store.list({ states: ['running'] })) {
+  const running = await store.list({ states: ['running'] })
+  for (const record of running) if (record.socketPath) await guests.open(record, record.socketPath)
+  for (const record of running) {
     try {
       await guests.of(record).configure(await secrets.environment(record.id))
     } catch (error) {

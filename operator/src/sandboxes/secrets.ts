@@ -1,6 +1,7 @@
 // A sandbox's environment and secrets: sealed in the store, pushed into the running sandbox, never in an image, label or log.
 import { Environment, Failure } from '@atoll/protocol'
 import type { SidecarEnvironment } from '@atoll/protocol/sidecar'
+import type { Gateway } from './gateway.ts'
 import type { Guests } from './guests.ts'
 import type { Locks } from './locks.ts'
 import type { SandboxRecord } from './sandbox.ts'
@@ -25,6 +26,7 @@ export interface SecretsParts {
   readonly locks: Locks
   /** What agents of an owner's sandboxes get beside, and no other process does. */
   readonly agentEnvironment: (owner: string) => Promise<Env>
+  readonly gateway: Pick<Gateway, 'environment'>
 }
 
 export class Secrets {
@@ -33,6 +35,7 @@ export class Secrets {
   readonly #guests: Guests
   readonly #locks: Locks
   readonly #agentEnvironment: SecretsParts['agentEnvironment']
+  readonly #gateway: SecretsParts['gateway']
 
   constructor(parts: SecretsParts) {
     this.#store = parts.store
@@ -40,6 +43,7 @@ export class Secrets {
     this.#guests = parts.guests
     this.#locks = parts.locks
     this.#agentEnvironment = parts.agentEnvironment
+    this.#gateway = parts.gateway
   }
 
   /** The sealed form of a sandbox's own environment; undefined when it is empty. */
@@ -54,6 +58,7 @@ export class Secrets {
       env: this.#opened(sealed.env, environmentContext(id)),
       secrets: this.#opened(sealed.secrets, secretsContext(id)),
       agents: sandbox ? await this.#agentEnvironment(sandbox.owner) : {},
+      ...(sandbox && { gateway: await this.#gateway.environment(sandbox) }),
     }
   }
 
@@ -70,6 +75,21 @@ export class Secrets {
       await this.#store.setSecrets(sandbox.id, sealed, { type, sandboxId: sandbox.id, data: { count: names.length } })
       if (current.state === 'running') await this.#guests.of(current).configure(await this.environment(sandbox.id))
     })
+  }
+
+  /** Gives every running sandbox of a service what it should have by now. One that does not take it gets it when the operator starts. */
+  async refresh(serviceId: number): Promise<void> {
+    const sandboxes = await this.#store.list({ states: ['running'] })
+    await Promise.allSettled(
+      sandboxes
+        .filter((sandbox) => sandbox.serviceId === serviceId)
+        .map(({ id }) =>
+          this.#locks.run(id, async () => {
+            const current = await this.#store.get(id)
+            if (current?.state === 'running') await this.#guests.of(current).configure(await this.environment(id))
+          }),
+        ),
+    )
   }
 
   #sealed(env: Env, context: string): string | undefined {

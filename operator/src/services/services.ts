@@ -36,10 +36,19 @@ export interface ServicesParts {
   readonly isConfidential: boolean
 }
 
-const noQuotas: ServiceQuotas = { sandboxes: 0, cpu_cores: 0, memory_mb: 0, disk_gb: 0, runs: 0, tokens_per_day: 0, spend_per_day_usd: 0 }
+const noQuotas: ServiceQuotas = {
+  sandboxes: 0,
+  cpu_cores: 0,
+  memory_mb: 0,
+  disk_gb: 0,
+  runs: 0,
+  requests_per_day: 0,
+  tokens_per_day: 0,
+  spend_per_day_usd: 0,
+}
 
 /** What is not counted yet cannot be promised. */
-const uncounted = ['runs', 'tokens_per_day', 'spend_per_day_usd'] as const
+const uncounted = ['runs'] as const
 
 export class Services implements Tenants {
   readonly #parts: ServicesParts
@@ -117,6 +126,18 @@ export class Services implements Tenants {
     if (!found || !belongsTo(found, owner)) throw notFound(String(serviceId))
     const { sandboxes, cpu_cores: cpuCores, memory_mb: memoryMb, disk_gb: diskGb } = found.quotas
     return { sandboxes: found.mode === 'cloud' ? sandboxes : 1, cpuCores, memoryMb, diskGb }
+  }
+
+  /** The services that somebody owns. */
+  async ownedBy(owner: string): Promise<number[]> {
+    return (await this.#parts.store.list(owner)).filter((service) => service.owner === owner).map(({ id }) => id)
+  }
+
+  /** What a sandbox of the owner may use of models. @throws Failure `service.not_found` when the owner may not be in it any more */
+  async modelQuotas(serviceId: number, owner: string): Promise<ServiceQuotas> {
+    const found = await this.#parts.store.get(serviceId)
+    if (!found || !belongsTo(found, owner)) throw notFound(String(serviceId))
+    return found.quotas
   }
 
   /** Made on demand, so that nobody must learn of services to start. */

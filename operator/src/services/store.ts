@@ -20,6 +20,8 @@ export interface ProviderKeyRecord {
   readonly provider: string
   /** Undefined: the provider is in the table. */
   readonly custom: CustomProvider | undefined
+  /** None: every model. */
+  readonly models: readonly string[]
   readonly sealed: string
   readonly lastFour: string
   readonly createdAt: number

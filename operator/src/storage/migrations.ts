@@ -152,4 +152,38 @@ export const migrations: readonly string[] = [
     seq integer not null
   ) strict;
   `,
+
+  // The usage of models. Totals are counted before a call, rows after it.
+  `
+  update services set quotas_json = json_set(quotas_json, '$.requests_per_day', 0);
+  alter table provider_keys add column models_json text not null default '[]';
+  create table usage_totals (
+    day text not null,
+    service_id integer not null,
+    requests integer not null,
+    tokens integer not null,
+    spend real not null,
+    primary key (day, service_id)
+  ) strict;
+  create table usage (
+    day text not null,
+    service_id integer not null,
+    sandbox_id text not null,
+    owner text not null,
+    run_id text not null,
+    provider text not null,
+    model text not null,
+    requests integer not null,
+    failed integer not null,
+    estimated integer not null,
+    input integer not null,
+    output integer not null,
+    cached integer not null,
+    cost_usd real not null,
+    unpriced integer not null,
+    primary key (day, service_id, sandbox_id, run_id, provider, model)
+  ) strict;
+  create index usage_by_sandbox on usage (sandbox_id);
+  create index usage_by_owner on usage (owner);
+  `,
 ]

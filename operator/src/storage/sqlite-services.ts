@@ -32,6 +32,7 @@ const KeyRow = z
     service_id: z.int(),
     provider: z.string(),
     custom_json: orUndefined(json(z.object({ baseUrl: z.string(), like: z.string() }))),
+    models_json: json(z.array(z.string())),
     sealed: z.string(),
     last_four: z.string(),
     created_at: z.int(),
@@ -42,6 +43,7 @@ const KeyRow = z
       serviceId: row.service_id,
       provider: row.provider,
       custom: row.custom_json,
+      models: row.models_json,
       sealed: row.sealed,
       lastFour: row.last_four,
       createdAt: row.created_at,
@@ -127,14 +129,15 @@ function providerKeys(db: Database, events: Events): Pick<ServiceStore, KeyMetho
     setKey: async ({ owner }, key, by) =>
       events.write((event) => {
         db.run(
-          `insert into provider_keys (service_id, provider, custom_json, sealed, last_four, created_at)
-           values (:service, :provider, :custom, :sealed, :last_four, :created)
-           on conflict (service_id, provider) do update set custom_json = :custom, sealed = :sealed, last_four = :last_four,
+          `insert into provider_keys (service_id, provider, custom_json, models_json, sealed, last_four, created_at)
+           values (:service, :provider, :custom, :models, :sealed, :last_four, :created)
+           on conflict (service_id, provider) do update set custom_json = :custom, models_json = :models, sealed = :sealed, last_four = :last_four,
              created_at = :created, last_used_at = null`,
           {
             service: key.serviceId,
             provider: key.provider,
             custom: key.custom ? JSON.stringify(key.custom) : null,
+            models: JSON.stringify(key.models),
             sealed: key.sealed,
             last_four: key.lastFour,
             created: key.createdAt,

@@ -292,7 +292,12 @@ export class Agents {
     const request = this.#store.takeRequest(run.record)
     const found = await this.#inventory.choose(run.record.harness, request.env_json)
     const cwd = path.resolve(this.#parts.config.workspace, request.cwd)
-    const environment = agentEnvironment(this.#parts, { cwd, names: found.harness.credentialEnv, requested: request.env_json })
+    const environment = agentEnvironment(this.#parts, {
+      cwd,
+      names: found.harness.credentialEnv,
+      requested: request.env_json,
+      runId: run.id,
+    })
     const active = new ActiveRun({
       ...this.#parts,
       id: run.id,

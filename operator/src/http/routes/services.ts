@@ -20,9 +20,10 @@ const shownService = ({ isDefault, createdAt, members, ...rest }: ServiceRecord)
   created_at: seconds(createdAt),
 })
 
-const shownKey = ({ provider, baseUrl, lastFour, createdAt, lastUsedAt }: KnownKey): ProviderKey => ({
+const shownKey = ({ provider, baseUrl, models, lastFour, createdAt, lastUsedAt }: KnownKey): ProviderKey => ({
   provider,
   base_url: baseUrl,
+  models: [...models],
   last_four: lastFour,
   created_at: seconds(createdAt),
   last_used_at: lastUsedAt === undefined ? null : seconds(lastUsedAt),
@@ -51,7 +52,9 @@ export const serviceHandlers = ({ services, providerKeys }: ServiceParts): Handl
   getProviderKey: async ({ request: { params }, caller }) => shownKey(await providerKeys.get(askerOf(caller), params.sid, params.provider)),
   setProviderKey: async ({ request: { params, body }, caller }) => {
     const custom = { baseUrl: body.base_url, like: body.like }
-    return shownKey(await providerKeys.set(askerOf(caller), params.sid, params.provider, { key: new Secret(body.key), custom }))
+    return shownKey(
+      await providerKeys.set(askerOf(caller), params.sid, params.provider, { key: new Secret(body.key), custom, models: body.models }),
+    )
   },
   removeProviderKey: async ({ request: { params }, caller }) => {
     await providerKeys.remove(askerOf(caller), params.sid, params.provider)
