@@ -99,9 +99,10 @@ export interface Following {
 
 /** Sends everything after `after`, and what comes, until the log ends. Any number of callers may follow one log. */
 export async function sendEvents(response: ServerResponse, log: Feed, { after, isSpectator, pace }: Following): Promise<void> {
-  beginEvents(response)
+  // Before the answer begins: a log that cannot be read is a refusal.
   const reader = log.attach(after, isSpectator)
   try {
+    beginEvents(response)
     while (!response.destroyed) {
       const change = log.changed()
       const frames = await log.take(reader)

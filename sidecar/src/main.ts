@@ -13,10 +13,17 @@ function dropGroups(config: Config): void {
 
 async function main(log: Log): Promise<void> {
   const config = readConfig()
+  // Whoever started this may have had another, and everything that is started here inherits it.
+  process.umask(0o022)
   if (process.argv[2] === '--files') {
     // Loaded only where it runs, so that it costs the start of a sandbox nothing.
     const { startFileWorker } = await import('./files/worker.ts')
     await startFileWorker(config, log, process.argv[3] ?? '')
+    return
+  }
+  if (process.argv[2] === '--history') {
+    const { startHistory } = await import('./history.ts')
+    await startHistory({ config, log, socketPath: process.argv[3] ?? '', uid: Number(process.argv[4]) })
     return
   }
   dropGroups(config)

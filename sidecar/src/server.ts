@@ -159,7 +159,13 @@ export function listen(server: http.Server, socketPath: string, mode: number): P
       chmodSync(draft, mode)
       renameSync(draft, socketPath)
       // Node would remove it by the name that it had.
-      process.once('exit', () => rmSync(socketPath, { force: true }))
+      process.once('exit', () => {
+        try {
+          rmSync(socketPath, { force: true })
+        } catch {
+          // Who has given up the right to do so leaves it to whoever looks after the folder.
+        }
+      })
       resolve()
     })
   })

@@ -1,11 +1,13 @@
 // Puts the parts of the sidecar together.
+import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { type RunRequest, type SidecarEnvironment, type SidecarHealth, sidecarGeneration } from '@atoll/protocol/sidecar'
+import { type RunRequest, type SidecarEnvironment, type SidecarHealth, sidecarGeneration, sidecarPaths } from '@atoll/protocol/sidecar'
 import manifest from '../package.json' with { type: 'json' }
 import { Agents } from './agents/agents.ts'
+import { Records } from './agents/records.ts'
 import { registry } from './agents/registry.ts'
 import { adoptRootCredentials } from './agents/root-credentials.ts'
-import { agentRoutes } from './agents/routes.ts'
+import { agentRoutes, recordRoutes } from './agents/routes.ts'
 import { exec } from './commands/exec.ts'
 import { Launcher } from './commands/launcher.ts'
 import { Masters } from './commands/masters.ts'
@@ -73,7 +75,12 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
   const terminals = new Terminals({ config, launcher, unprotected, masters })
   // Before the operator gives the environment, at which what waits may start.
   await adoptRootCredentials({ rootHome: config.rootHome, home: config.user.home, files, log })
-  const agents = new Agents({ config, environment, launcher, files, registry, log })
+  const records = new Records({
+    directory: path.join(config.state, sidecarPaths.lastingState),
+    runLogBytes: config.limits.runLogBytes,
+    log,
+  })
+  const agents = new Agents({ config, environment, launcher, files, registry, records, log })
   const terminal = terminalRoutes(terminals, config)
   const configure = configurer(environment, files)
   const gateway = await openGatewayPort({ port: config.gatewayPort, gateway: config.gatewaySocketPath }, log)
@@ -85,7 +92,7 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
     uptime_ms: Math.round(process.uptime() * 1000),
     processes: launcher.liveCount,
     terminals: terminals.count,
-    runs: agents.openCount,
+    runs: records.openCount,
     features: gateway ? [...features, 'gateway'] : features,
   })
   const routes: Routes = {
@@ -100,7 +107,8 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
     ...processRoutes(processes, config),
     ...fileRoutes(files),
     ...terminal.routes,
-    ...agentRoutes(agents, config),
+    ...recordRoutes(records, config.limits),
+    ...agentRoutes(agents, records),
     ...ports.routes,
   }
   const upgrades = { ...terminal.upgrades, ...ports.upgrades }

@@ -1,14 +1,6 @@
 // Conversations with agents and their runs: one run at a time in each, several conversations at once, all of it on disk.
 import path from 'node:path'
-import {
-  type AgentError,
-  type AgentRun,
-  type AgentSession,
-  Failure,
-  type PermissionDecision,
-  type SandboxHarness,
-  type StartRun,
-} from '@atoll/protocol'
+import { type AgentError, Failure, type PermissionDecision, type SandboxHarness, type StartRun } from '@atoll/protocol'
 import type { Launcher } from '../commands/launcher.ts'
 import type { Config } from '../config.ts'
 import type { Environment } from '../environment.ts'
@@ -21,12 +13,13 @@ import type { TurnEnd } from './harness.ts'
 import { agentError } from './harness-error.ts'
 import { Inventory } from './inventory.ts'
 import { Journal, type RunEnd } from './journal.ts'
+import type { Records } from './records.ts'
 import { Redactor } from './redactor.ts'
 import type { Registry } from './registry.ts'
-import { isDiskFull, RunLog } from './run-log.ts'
+import { isDiskFull } from './run-log.ts'
 import { runVariable } from './run-processes.ts'
-import { type RunRecord, RunStore, shortPromptLength } from './run-store.ts'
-import { Run, Session } from './session.ts'
+import { type RunRecord, type RunStore, shortPromptLength } from './run-store.ts'
+import type { Run, Session } from './session.ts'
 
 export interface AgentsParts {
   readonly config: Config
@@ -34,6 +27,7 @@ export interface AgentsParts {
   readonly launcher: Launcher
   readonly files: FilesClient
   readonly registry: Registry
+  readonly records: Records
   readonly log: Log
 }
 
@@ -44,10 +38,9 @@ const titleOf = ({ title, prompt }: Pick<StartRun, 'title' | 'prompt'>): string 
 
 export class Agents {
   readonly #parts: AgentsParts
+  readonly #records: Records
   readonly #store: RunStore
   readonly #inventory: Inventory
-  readonly #sessions = new Map<string, Session>()
-  readonly #runs = new Map<string, Run>()
   /** Conversations with something to do, in the order in which it came. */
   readonly #waiting: Session[] = []
   #activeCount = 0
@@ -55,38 +48,19 @@ export class Agents {
   #isHeld = true
 
   constructor(parts: AgentsParts) {
-    const { config, files, log } = parts
+    const { config, files, records } = parts
     this.#parts = parts
-    this.#store = new RunStore(path.join(config.state, 'agents'), log)
+    this.#records = records
+    this.#store = records.store
     const hasFile = (name: string): Promise<boolean> => files.isThere(path.join(config.user.home, name)).catch(() => false)
     this.#inventory = new Inventory({ ...parts, hasFile })
-    for (const stored of this.#store.load()) this.#adopt(stored)
+    for (const run of records.load()) this.#cleanUp(run)
+    for (const session of records.all) if (session.queue.length > 0) this.#waiting.push(session)
   }
 
-  #adopt({ session: record, runs }: ReturnType<RunStore['load']>[number]): void {
-    const session = new Session(record)
-    this.#sessions.set(record.id, session)
-    for (const one of runs) {
-      const run = new Run(one, this.#logOf(one))
-      this.#runs.set(run.id, run)
-      session.runs.push(run)
-      if (one.state === 'queued') this.#enqueue(session, run)
-      else if (one.state === 'finished') run.log.markEnded()
-      else this.#closeLost(run)
-    }
-  }
-
-  #logOf(record: RunRecord): RunLog {
-    return new RunLog({
-      file: this.#store.logFile(record),
-      maxBytes: this.#parts.config.limits.runLogBytes,
-      makeRoom: () => this.#dropOldest(record.session_id),
-    })
-  }
-
-  /** A run that was under way when an earlier sidecar ended. */
-  #closeLost(run: Run): void {
-    this.#close(run, { outcome: 'failed', error: agentError('lost', 'The sandbox ended or was stopped in the middle of the run.') })
+  /** After a run that was under way when an earlier sidecar ended. */
+  #cleanUp(run: Run): void {
+    this.#save(run)
     const { files, log } = this.#parts
     const clean = async (): Promise<void> => {
       await files.killMarked({ variable: `${runVariable}=${run.id}`, sessions: [] })
@@ -95,11 +69,8 @@ export class Agents {
     clean().catch((error: unknown) => log('warn', `leftovers of the run ${run.id} could not be removed`, describe(error)))
   }
 
-  /** Ends a run that nobody watches over, wherever its log is. */
   #close(run: Run, end: TurnEnd): void {
-    const journal = new Journal(run.log, new Redactor([]))
-    journal.resume()
-    run.finish(journal.finish(end, run.record.started_at))
+    this.#records.end(run, end)
     this.#save(run)
   }
 
@@ -120,14 +91,10 @@ export class Agents {
         return
       } catch (cause) {
         if (!isDiskFull(cause)) throw cause
-        if (!this.#dropOldest(sessionId)) throw new Failure('file.disk_full', 'The disk of the sandbox has no room for a run.', { cause })
+        if (!this.#records.dropOldest(sessionId))
+          throw new Failure('file.disk_full', 'The disk of the sandbox has no room for a run.', { cause })
       }
     }
-  }
-
-  /** How many are not over. */
-  get openCount(): number {
-    return [...this.#runs.values()].filter(({ record }) => record.state !== 'finished').length
   }
 
   /** The environment of the sandbox is there. */
@@ -140,38 +107,10 @@ export class Agents {
     return this.#inventory.list()
   }
 
-  runs(): readonly AgentRun[] {
-    return [...this.#runs.values()].map((run) => run.view()).sort((a, b) => b.created_at - a.created_at)
-  }
-
-  sessions(): readonly AgentSession[] {
-    return [...this.#sessions.values()].map((session) => session.view()).sort((a, b) => b.created_at - a.created_at)
-  }
-
-  /** @throws Failure `agent.run_not_found` */
-  run(id: string): Run {
-    const run = this.#runs.get(id)
-    if (!run) throw new Failure('agent.run_not_found', `There is no run ${id} in this sandbox, or it was dropped to make room.`)
-    return run
-  }
-
-  /** With the whole prompt. */
-  describeRun(run: Run): AgentRun {
-    return { ...run.view(), prompt: this.#store.promptOf(run.record) }
-  }
-
-  /** @throws Failure `agent.session_not_found` */
-  session(id: string): Session {
-    const session = this.#sessions.get(id)
-    if (!session) throw new Failure('agent.session_not_found', `There is no conversation ${id} in this sandbox.`)
-    return session
-  }
-
   #createSession(harness: string, title: string): Session {
-    const session = new Session({ id: randomId(), title, harness, native_session_id: null, created_at: Date.now() })
-    this.#withRoom(session.id, () => this.#store.saveSession(session.record))
-    this.#sessions.set(session.id, session)
-    return session
+    const record = { id: randomId(), title, harness, native_session_id: null, created_at: Date.now() }
+    this.#withRoom(record.id, () => this.#store.saveSession(record))
+    return this.#records.add(record)
   }
 
   /** @throws Failure of the inventory, when a harness is named */
@@ -182,7 +121,7 @@ export class Agents {
 
   /** @throws Failure of the inventory, `agent.session_not_found`, `agent.too_many_runs` */
   async start(request: StartRun): Promise<Run> {
-    const existing = request.session_id === '' ? undefined : this.session(request.session_id)
+    const existing = request.session_id === '' ? undefined : this.#records.session(request.session_id)
     const named = this.#parts.registry.find(request.harness)?.id ?? request.harness
     const wanted = named || existing?.record.harness || ''
     if (existing?.record.harness && wanted !== existing.record.harness) {
@@ -234,14 +173,11 @@ export class Agents {
         this.#store.saveRun(record)
       })
     } catch (error) {
-      if (session.runs.length === 0) this.#forget(session)
+      if (session.runs.length === 0) this.#records.forget(session)
       else this.#store.removeRun(record)
       throw error
     }
-    const run = new Run(record, this.#logOf(record))
-    this.#runs.set(run.id, run)
-    session.runs.push(run)
-    return run
+    return this.#records.addRun(session, record)
   }
 
   #enqueue(session: Session, run: Run): void {
@@ -278,7 +214,7 @@ export class Agents {
     } catch (thrown) {
       this.#close(run, { outcome: 'failed', error: this.#errorOf(thrown, run) })
     }
-    while (this.#bytes() > config.limits.allRunsBytes && this.#dropOldest(session.id));
+    while (this.#records.bytes > config.limits.allRunsBytes && this.#records.dropOldest(session.id));
   }
 
   #errorOf(thrown: unknown, run: Run): AgentError {
@@ -318,7 +254,7 @@ export class Agents {
 
   /** Ends a run, and resolves when nothing is left of it. */
   async cancel(run: Run): Promise<void> {
-    const session = this.session(run.record.session_id)
+    const session = this.#records.session(run.record.session_id)
     const index = session.queue.indexOf(run)
     if (index === -1) return run.stop('cancel')
     session.queue.splice(index, 1)
@@ -333,48 +269,15 @@ export class Agents {
 
   /** @throws Failure `agent.session_not_found`, `agent.run_active` */
   removeSession(id: string): void {
-    const session = this.session(id)
+    const session = this.#records.session(id)
     if (session.isBusy) throw new Failure('agent.run_active', 'The conversation has a run that is not over. Cancel it first.')
-    this.#forget(session)
-  }
-
-  #forget(session: Session): void {
-    this.#sessions.delete(session.id)
-    for (const run of session.runs) {
-      this.#runs.delete(run.id)
-      run.log.remove()
-    }
-    this.#store.removeSession(session.id)
-  }
-
-  #bytes(): number {
-    return [...this.#sessions.keys()].reduce((sum, id) => sum + this.#store.bytesOf(id), 0)
-  }
-
-  /** Drops the conversation that was over first, but not that one. Answers whether there was one. */
-  #dropOldest(kept: string): boolean {
-    const over = [...this.#sessions.values()].filter((session) => session.id !== kept && !session.isBusy && session.runs.length > 0)
-    over.sort((a, b) => a.touchedAt - b.touchedAt)
-    const [oldest] = over
-    if (oldest) this.#forget(oldest)
-    return oldest !== undefined
+    this.#records.forget(session)
   }
 
   /** Ends every run that is under way. What waits is taken up when the sandbox runs again. */
   async close(): Promise<void> {
     this.#isHeld = true
-    const active = [...this.#sessions.values()].flatMap((session) => session.active ?? [])
+    const active = this.#records.all.flatMap((session) => session.active ?? [])
     await Promise.all(active.map((run) => run.stop('shutdown')))
-  }
-
-  /** Every prompt of a conversation, and what followed, a JSON document a line. */
-  *transcript(session: Session): Generator<string> {
-    for (const run of [...session.runs]) {
-      const { id, harness, model, created_at } = run.record
-      const prompt = this.#store.promptOf(run.record)
-      yield `${JSON.stringify({ type: 'prompt', run_id: id, session_id: session.id, at: created_at, harness, model, prompt })}\n`
-      if (run.log.isRemoved) throw new Failure('agent.session_not_found', 'The conversation was removed.')
-      for (const text of run.log.texts()) yield `{"run_id":"${id}",${text.slice(1)}\n`
-    }
   }
 }

@@ -4,13 +4,16 @@ import type { AgentEvent } from '@atoll/protocol'
 import { ChangeSignal } from '../change-signal.ts'
 import type { Feed, Reader } from '../event-stream.ts'
 import { errnoOf } from '../files/file-failure.ts'
+import { keptMode, openKept } from './kept-file.ts'
 
 const batchBytes = 128 * 1024
 /** What readers that keep up find at hand, also of events that the disk had no room for. */
 const tailLength = 256 * 1024
 /** What a file system takes beside the bytes themselves. */
 const spareBytes = 16 * 1024
-const head = /^\{"seq":(\d+),"at":\d+,"type":"([\w.]+)"/
+const head = /^\{"seq":(\d{1,15}),"at":\d+,"type":"([\w.]+)"/
+/** Where the head of a line ends at the latest. */
+const headLength = 200
 
 /** An event that is in a log. */
 export type LoggedEvent = Exclude<AgentEvent, { type: 'gap' }>
@@ -20,6 +23,8 @@ export interface RunLogOptions {
   readonly maxBytes: number
   /** Called when the disk is full: whether room was made. */
   readonly makeRoom: () => boolean
+  /** The file is left as it is, and what is added is known to readers here alone. */
+  readonly isReadOnly?: boolean
 }
 
 interface Line {
@@ -34,6 +39,16 @@ export const isDiskFull = (error: unknown): boolean => ['ENOSPC', 'EDQUOT'].incl
 function frameOf(line: string): string {
   const [, seq, type] = head.exec(line) ?? []
   return seq === undefined ? '' : `id: ${seq}\nevent: ${type}\ndata: ${line}\n\n`
+}
+
+/** The event in a line; undefined in one that was cut, or is of somebody else. */
+function parsed(line: string): LoggedEvent | undefined {
+  if (!head.test(line)) return undefined
+  try {
+    return JSON.parse(line)
+  } catch {
+    return undefined // The power went while it was written.
+  }
 }
 
 export class RunLog implements Feed {
@@ -73,35 +88,45 @@ export class RunLog implements Feed {
   /** Opens the file and finds its lines. A last line that was not written whole is taken away. */
   #open(): number {
     if (this.#fd !== undefined) return this.#fd
-    const fd = openSync(this.#options.file, 'a+', 0o600)
+    const { file, maxBytes, isReadOnly } = this.#options
+    // What is too large for one that was kept small by us was not written by us.
+    const fd = isReadOnly ? openKept(file, { maxBytes: 2 * maxBytes, orEmpty: true }) : openSync(file, 'a+', keptMode)
     this.#fd = fd
     this.#lines = []
     this.#bytes = 0
-    const size = fstatSync(fd).size
-    const chunk = Buffer.allocUnsafe(batchBytes)
-    let rest: Buffer = Buffer.alloc(0)
-    for (let at = 0; at < size; ) {
-      const length = readSync(fd, chunk, 0, chunk.length, at)
-      if (length === 0) break
-      at += length
-      rest = this.#index(Buffer.concat([rest, chunk.subarray(0, length)]))
-    }
-    if (rest.length > 0) ftruncateSync(fd, this.#bytes)
+    const size = this.#findLines(fd, fstatSync(fd).size)
+    if (size > this.#bytes && !isReadOnly) ftruncateSync(fd, this.#bytes)
     this.#last = Math.max(this.#last, this.#lines.at(-1)?.seq ?? 0)
     return fd
   }
 
-  /** Notes the whole lines, and answers what is left behind them. */
-  #index(bytes: Buffer): Buffer {
+  /** Notes the whole lines, and answers how much was read. */
+  #findLines(fd: number, size: number): number {
+    const chunk = Buffer.allocUnsafe(batchBytes)
+    let begun = ''
+    let at = 0
+    while (at < size) {
+      const length = readSync(fd, chunk, 0, chunk.length, at)
+      if (length === 0) break
+      begun = this.#index(chunk.subarray(0, length), at, begun)
+      at += length
+    }
+    return at
+  }
+
+  /** @param begun how the line begins that goes on at `at`. Answers the same of the line that goes on behind these bytes. */
+  #index(bytes: Buffer, at: number, begun: string): string {
     let start = 0
-    for (let end = bytes.indexOf(10, start); end !== -1; end = bytes.indexOf(10, start)) {
-      const [, seq] = head.exec(bytes.toString('utf8', start, Math.min(end, start + 200))) ?? []
-      const length = end + 1 - start
+    let before = begun
+    for (let end = bytes.indexOf(10); end !== -1; end = bytes.indexOf(10, start)) {
+      const [, seq] = head.exec(before + bytes.toString('latin1', start, Math.min(end, start + headLength))) ?? []
+      const length = at + end + 1 - this.#bytes
       this.#lines.push({ seq: Number(seq ?? this.#lines.at(-1)?.seq ?? 0), at: this.#bytes, length })
       this.#bytes += length
       start = end + 1
+      before = ''
     }
-    return bytes.subarray(start)
+    return (before + bytes.toString('latin1', start, start + headLength)).slice(0, headLength)
   }
 
   append(event: LoggedEvent): void {
@@ -113,10 +138,13 @@ export class RunLog implements Feed {
     this.#tail.push({ seq, text })
     this.#tailSize += text.length
     while (this.#tailSize > tailLength && this.#tail.length > 1) this.#tailSize -= this.#tail.shift()?.text.length ?? 0
-    const bytes = Buffer.from(`${text}\n`)
-    if (!this.#write(fd, seq, bytes) && type === 'run.finished') this.#writeAnyway(fd, seq, bytes)
-    if (this.#bytes > this.#options.maxBytes) this.#dropOldest()
+    if (!this.#options.isReadOnly) this.#keep(fd, { seq, isEnd: type === 'run.finished' }, Buffer.from(`${text}\n`))
     this.#change.notify()
+  }
+
+  #keep(fd: number, { seq, isEnd }: { readonly seq: number; readonly isEnd: boolean }, bytes: Buffer): void {
+    if (!this.#write(fd, seq, bytes) && isEnd) this.#writeAnyway(fd, seq, bytes)
+    if (this.#bytes > this.#options.maxBytes) this.#dropOldest()
   }
 
   /** What finds no room on disk is a gap for readers that come too late for the tail. Answers whether it is there. */
@@ -154,7 +182,7 @@ export class RunLog implements Feed {
     const start = this.#lines[from]?.at
     if (from < 1 || start === undefined) return
     const draft = `${this.#options.file}.draft`
-    const other = openSync(draft, 'w', 0o600)
+    const other = openSync(draft, 'w', keptMode)
     try {
       for (const piece of this.#pieces(fd, start)) for (let done = 0; done < piece.length; ) done += writeSync(other, piece, done)
     } catch (error) {
@@ -278,11 +306,11 @@ export class RunLog implements Feed {
     return bytes.toString('utf8', 0, read).trimEnd()
   }
 
-  /** Every event that is on disk, in order. */
+  /** Every event, in order. What is none is passed over: it was not written by us. */
   *events(): Generator<LoggedEvent> {
     for (const text of this.texts()) {
-      const event: LoggedEvent = JSON.parse(text)
-      yield event
+      const event = parsed(text)
+      if (event) yield event
     }
   }
 
@@ -290,12 +318,15 @@ export class RunLog implements Feed {
   *texts(): Generator<string> {
     const reader = this.attach(0)
     try {
-      for (let seq = 0; !this.isRemoved; ) {
+      let seq = 0
+      while (!this.isRemoved) {
         const line = this.#lines[this.#indexOf(seq + 1)]
-        if (!line) return
+        if (!line) break
         seq = line.seq
         yield this.#read(line)
       }
+      // What the disk has no room for, or may not be written to.
+      for (const { seq: next, text } of [...this.#tail]) if (next > seq && !this.isRemoved) yield text
     } finally {
       this.detach(reader)
     }

@@ -1,9 +1,10 @@
 // Sessions and runs on disk: a folder for each session, with a document for it, one for each run, and the runs' logs.
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import type { AgentRun, StartRun } from '@atoll/protocol'
 import { errnoOf } from '../files/file-failure.ts'
 import { describe, type Log } from '../log.ts'
+import { keptFolderMode, keptMode, readKept } from './kept-file.ts'
 
 /** What is remembered of a conversation. */
 export interface SessionRecord {
@@ -25,22 +26,49 @@ export interface Stored {
 
 export const shortPromptLength = 2000
 const ids = /^[0-9a-f]{16}$/
+/** More than a document or a prompt ever has. */
+const maxDocumentBytes = 16 * 1024 * 1024
+/** What is asked for may hold secrets. */
+const requestMode = 0o600
 
 /** A document appears complete or not at all. */
-function writeDocument(file: string, document: object): void {
+function writeDocument(file: string, document: object, mode = keptMode): void {
   const draft = `${file}.draft`
-  writeFileSync(draft, JSON.stringify(document), { mode: 0o600 })
+  writeFileSync(draft, JSON.stringify(document), { mode })
   renameSync(draft, file)
+}
+
+const states: ReadonlySet<unknown> = new Set<RunRecord['state']>(['queued', 'running', 'cancelling', 'finished'])
+
+/** Whether it is a run of that place. @param found what a file held */
+function isRunAt(found: Partial<RunRecord> | null, sessionId: string, id: string): found is RunRecord {
+  const { created_at: createdAt, prompt, harness } = found ?? {}
+  const isWhole = typeof createdAt === 'number' && typeof prompt === 'string' && typeof harness === 'string'
+  return isWhole && found?.id === id && found.session_id === sessionId && states.has(found.state)
+}
+
+const isSessionAt = (found: Partial<SessionRecord> | null, id: string): found is SessionRecord =>
+  found?.id === id && typeof found.created_at === 'number' && typeof found.title === 'string' && typeof found.harness === 'string'
+
+export interface RunStoreOptions {
+  readonly directory: string
+  /** Nothing is made or taken away. */
+  readonly isReadOnly?: boolean
+  readonly log: Log
 }
 
 export class RunStore {
   readonly #directory: string
+  readonly #isReadOnly: boolean
   readonly #log: Log
 
-  constructor(directory: string, log: Log) {
+  constructor({ directory, isReadOnly = false, log }: RunStoreOptions) {
     this.#directory = directory
+    this.#isReadOnly = isReadOnly
     this.#log = log
-    mkdirSync(directory, { recursive: true, mode: 0o700 })
+    if (isReadOnly) return
+    mkdirSync(directory, { recursive: true })
+    chmodSync(directory, keptFolderMode)
   }
 
   #file(sessionId: string, name: string): string {
@@ -52,7 +80,7 @@ export class RunStore {
   }
 
   saveSession(session: SessionRecord): void {
-    mkdirSync(path.join(this.#directory, session.id), { recursive: true, mode: 0o700 })
+    mkdirSync(path.join(this.#directory, session.id), { recursive: true, mode: keptFolderMode })
     writeDocument(this.#file(session.id, 'session.json'), session)
   }
 
@@ -62,8 +90,9 @@ export class RunStore {
 
   /** Keeps what was asked for until the run begins. */
   saveRequest(run: RunRecord, request: StartRun): void {
-    if (run.has_long_prompt) writeFileSync(this.#file(run.session_id, `${run.id}.prompt`), request.prompt, { mode: 0o600 })
-    writeDocument(this.#file(run.session_id, `${run.id}.request`), { ...request, prompt: run.has_long_prompt ? '' : request.prompt })
+    if (run.has_long_prompt) writeFileSync(this.#file(run.session_id, `${run.id}.prompt`), request.prompt, { mode: keptMode })
+    const document = { ...request, prompt: run.has_long_prompt ? '' : request.prompt }
+    writeDocument(this.#file(run.session_id, `${run.id}.request`), document, requestMode)
   }
 
   /** What was asked for. It may hold secrets, so it is not kept. */
@@ -79,7 +108,7 @@ export class RunStore {
   }
 
   promptOf(run: RunRecord): string {
-    return run.has_long_prompt ? readFileSync(this.#file(run.session_id, `${run.id}.prompt`), 'utf8') : run.prompt
+    return run.has_long_prompt ? readKept(this.#file(run.session_id, `${run.id}.prompt`), maxDocumentBytes) : run.prompt
   }
 
   /** Takes away what there is of a run that never was. */
@@ -105,14 +134,18 @@ export class RunStore {
     }
   }
 
-  /** Everything that was stored. What cannot be read is logged and left alone, but for folders that were being removed. */
+  /**
+   * Everything that was stored. What cannot be read is logged and left alone, but for folders that were being removed.
+   * @throws Error of the file system when it was stored for other eyes, as by a sidecar that let nobody else read
+   */
   load(): readonly Stored[] {
     const names = readdirSync(this.#directory).filter((name) => ids.test(name))
     return names.flatMap((id) => {
       try {
         return [this.#loadSession(id)]
       } catch (error) {
-        if (errnoOf(error) === 'ENOENT') this.removeSession(id)
+        if (this.#isReadOnly && errnoOf(error) === 'EACCES') throw error
+        if (!this.#isReadOnly && errnoOf(error) === 'ENOENT') this.removeSession(id)
         else this.#log('error', `the conversation ${id} cannot be read`, describe(error))
         return []
       }
@@ -120,11 +153,15 @@ export class RunStore {
   }
 
   #loadSession(id: string): Stored {
-    const session: SessionRecord = JSON.parse(readFileSync(this.#file(id, 'session.json'), 'utf8'))
-    const names = readdirSync(path.join(this.#directory, id)).filter((name) => /^[0-9a-f]{16}\.json$/.test(name))
+    const folder = path.join(this.#directory, id)
+    if (!lstatSync(folder).isDirectory()) throw new Error('it is no folder')
+    const session = JSON.parse(readKept(this.#file(id, 'session.json'), maxDocumentBytes))
+    if (!isSessionAt(session, id)) throw new Error('its document is of something else')
+    const names = readdirSync(folder).filter((name) => /^[0-9a-f]{16}\.json$/.test(name))
     const runs = names.flatMap((name) => {
       try {
-        const run: RunRecord = JSON.parse(readFileSync(this.#file(id, name), 'utf8'))
+        const run = JSON.parse(readKept(this.#file(id, name), maxDocumentBytes))
+        if (!isRunAt(run, id, path.basename(name, '.json'))) throw new Error('its document is of something else')
         return [run]
       } catch (error) {
         this.#log('error', `the run ${name} of the conversation ${id} cannot be read`, describe(error))

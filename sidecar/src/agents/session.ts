@@ -51,10 +51,11 @@ export class Run {
     await this.#over.promise
   }
 
-  finish({ outcome, text, error, usage }: RunEnd): void {
+  /** @param at in unix milliseconds */
+  finish({ outcome, text, error, usage }: RunEnd, at: number = Date.now()): void {
     Object.assign(this.record, {
       state: 'finished',
-      finished_at: Date.now(),
+      finished_at: at,
       outcome,
       text: text ?? null,
       error: error ?? null,
