@@ -26,6 +26,6 @@ export const areas = {
     files: ['sidecar/harnesses/**/*.test.ts', 'tests/{agents,capabilities,harness-image,harness-install,harnesses}.test.ts'],
     engine: true,
   },
-  gateway: { files: ['tests/{gateway,sealing-key,services}.test.ts'], engine: true },
+  gateway: { files: ['tests/{egress-policy,gateway,sealing-key,services}.test.ts'], engine: true },
   doors: { files: ['sdk/tests/**/*.test.ts', 'cli/tests/**/*.test.ts', 'tests/{start,examples,bench}.test.ts'], engine: true },
 }

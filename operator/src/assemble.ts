@@ -16,6 +16,7 @@ import { adminOwner, ensureAdminKey, SignInLinks } from './auth/first-start.ts'
 import { Sessions } from './auth/session.ts'
 import type { Config } from './config.ts'
 import { createDialer, trustedUpstreams, trustedUrl } from './gateway/dial.ts'
+import { EgressPolicies, usualPolicy } from './gateway/egress/policies.ts'
 import { environmentOf } from './gateway/environment.ts'
 import { Gateway, noEgress } from './gateway/gateway.ts'
 import { Ledger } from './gateway/ledger.ts'
@@ -48,6 +49,7 @@ import { ProviderKeys } from './services/provider-keys.ts'
 import { Services } from './services/services.ts'
 import { Database } from './storage/database.ts'
 import { sqliteApiKeys, sqliteSessions } from './storage/sqlite-auth.ts'
+import { sqliteEgress } from './storage/sqlite-egress.ts'
 import { sqliteImageProbes } from './storage/sqlite-image-probes.ts'
 import { sqliteSealedTexts } from './storage/sqlite-sealed-texts.ts'
 import { sqliteServices } from './storage/sqlite-services.ts'
@@ -125,9 +127,16 @@ async function chooseDefault(config: Config, runtimes: ReadonlyMap<RuntimeName, 
 /** Everything that leaves sandboxes goes through here. */
 function openGateway(
   config: Config,
-  parts: { db: Database; services: Services; providerKeys: ProviderKeys; trusted: ReturnType<typeof trustedUpstreams>; log: Logger },
+  parts: {
+    db: Database
+    store: SqliteStore
+    services: Services
+    providerKeys: ProviderKeys
+    trusted: ReturnType<typeof trustedUpstreams>
+    log: Logger
+  },
 ) {
-  const { db, services, providerKeys, trusted, log } = parts
+  const { db, store, services, providerKeys, trusted, log } = parts
   const usage = sqliteUsage(db)
   const ledger = new Ledger({ store: usage, now: Date.now, log })
   const dialer = createDialer({ nameServers: config.nameServers, trusted })
@@ -137,6 +146,7 @@ function openGateway(
     quotas: ({ serviceId, owner }: { serviceId: number; owner: string }) => services.modelQuotas(serviceId, owner),
   }
   const models = new ModelProxy({ grants, ledger, prices: readPrices(config.pricesFile), upstream })
+  const egressPolicies = new EgressPolicies({ store: sqliteEgress(db, store), usual: usualPolicy(config.defaultEgress) })
   const gateway = new Gateway({
     models,
     egress: noEgress,
@@ -148,7 +158,7 @@ function openGateway(
     await ledger.flush().catch(() => undefined) // Logged where it happened.
     await upstream.close()
   }
-  return { gateway, usage, settleUsage: () => ledger.flush(), closeGateway }
+  return { gateway, egressPolicies, usage, settleUsage: () => ledger.flush(), closeGateway }
 }
 
 function openCore(
@@ -176,7 +186,7 @@ function openCore(
     isTrusted: trustedUrl(trusted),
     changed: (serviceId) => void secrets.refresh(serviceId),
   })
-  const { gateway, ...metered } = openGateway(config, { db, services, providerKeys, trusted, log })
+  const { gateway, ...metered } = openGateway(config, { db, store, services, providerKeys, trusted, log })
   const guests = new Guests(openHttpGuest, gateway)
   const agentEnvironment = async (owner: string) => (owner === adminOwner ? readAgentEnvironment(config.agentEnvFile) : {})
   const secrets = new Secrets({ store, seal: keyring, guests, locks, agentEnvironment, gateway })

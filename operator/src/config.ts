@@ -149,6 +149,11 @@ export const settings = {
     list,
     'What the gateway may dial though it is not public, as model servers of your own: `host:port` or origins, with commas between.',
   ),
+  defaultEgress: setting(
+    ['ATOLL_DEFAULT_EGRESS'],
+    z.string().trim().default('none'),
+    'What a sandbox may reach whose owner has not said it: `none`, `internet`, or presets with commas between.',
+  ),
   nameServers: setting(
     ['ATOLL_DNS'],
     list,

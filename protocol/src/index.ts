@@ -2,6 +2,7 @@
 import { agentRoutes } from './agents.ts'
 import { authRoutes } from './auth.ts'
 import { chatRoutes } from './chat.ts'
+import { egressRoutes } from './egress.ts'
 import { eventRoutes } from './events.ts'
 import { fileRoutes } from './files.ts'
 import { healthRoutes } from './health.ts'
@@ -27,6 +28,19 @@ export {
 export { AgentRun, AgentSession, agentRoutes, HarnessId, McpServer, SandboxHarness, StartRun, type StartRunInput } from './agents.ts'
 export { ApiKey, authRoutes, keyScopes } from './auth.ts'
 export { ChatMessage, ChatPart, ChatProgress, ChatRun, chatRoutes } from './chat.ts'
+export {
+  type EgressDenial,
+  EgressPathPrefix,
+  EgressPolicy,
+  type EgressPolicyInput,
+  EgressRule,
+  egressDenials,
+  egressMethods,
+  egressModes,
+  egressPresets,
+  egressRoutes,
+  SandboxEgress,
+} from './egress.ts'
 export { eventRoutes, Provision, SandboxEvent } from './events.ts'
 export { Exit, exitNumber } from './exit.ts'
 export { Failure, type FailureBody, type FailureCode, type FailureOptions, failureTable, isFailureCode, toFailure } from './failures.ts'
@@ -76,6 +90,7 @@ export const routes = {
   secrets: secretRoutes,
   services: serviceRoutes,
   usage: usageRoutes,
+  egress: egressRoutes,
   events: eventRoutes,
   agents: agentRoutes,
   chats: chatRoutes,

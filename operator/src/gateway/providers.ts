@@ -100,6 +100,9 @@ const providers: readonly Provider[] = [
 /** Everything that carries a key to some provider: none of it may leave a sandbox. */
 export const everyCredential: readonly Credential[] = providers.flatMap(({ credentials }) => credentials)
 
+/** Where the providers of the table are. */
+export const providerHosts: readonly string[] = providers.map(({ baseUrl }) => new URL(baseUrl).hostname)
+
 /** What an owner says of a provider that is not in the table. */
 export interface CustomProvider {
   readonly baseUrl: string

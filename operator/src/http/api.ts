@@ -3,6 +3,7 @@ import {
   agentRoutes,
   authRoutes,
   chatRoutes,
+  egressRoutes,
   eventRoutes,
   fileRoutes,
   healthRoutes,
@@ -18,6 +19,7 @@ import type { Logger } from 'pino'
 import type { ImageProbes } from '../agents/image-probes.ts'
 import type { Auth } from '../auth/auth.ts'
 import type { Config } from '../config.ts'
+import type { EgressPolicies } from '../gateway/egress/policies.ts'
 import type { UsageView } from '../gateway/usage-view.ts'
 import type { Activity } from '../sandboxes/activity.ts'
 import type { Guests } from '../sandboxes/guests.ts'
@@ -41,6 +43,7 @@ import { RateLimiter } from './rate-limit.ts'
 import { agentHandlers } from './routes/agents.ts'
 import { authHandlers } from './routes/auth.ts'
 import { chatHandlers } from './routes/chat.ts'
+import { egressHandlers } from './routes/egress.ts'
 import { fileHandlers, portHandlers, processHandlers, terminalHandlers } from './routes/guest.ts'
 import { eventHandlers, healthHandlers } from './routes/infra.ts'
 import { sandboxHandlers, secretHandlers } from './routes/sandboxes.ts'
@@ -59,6 +62,7 @@ export interface ApiParts {
   readonly services: Services
   readonly providerKeys: ProviderKeys
   readonly usage: UsageView
+  readonly egressPolicies: EgressPolicies
   readonly settleUsage: () => Promise<void>
   readonly guests: Guests
   readonly activity: Activity
@@ -156,6 +160,7 @@ function serveRoutes(parts: ApiParts, mount: MountParts, shared: { view: View; p
   serveAll(mount, secretRoutes, secretHandlers(sandboxes))
   serveAll(mount, serviceRoutes, serviceHandlers(parts))
   serveAll(mount, usageRoutes, usageHandlers(parts))
+  serveAll(mount, egressRoutes, egressHandlers(parts))
   serveAll(mount, processRoutes, processHandlers(guest))
   serveAll(mount, terminalRoutes, terminalHandlers(guest))
   serveAll(mount, fileRoutes, fileHandlers(guest))

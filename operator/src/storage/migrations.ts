@@ -186,4 +186,16 @@ export const migrations: readonly string[] = [
   create index usage_by_sandbox on usage (sandbox_id);
   create index usage_by_owner on usage (owner);
   `,
+
+  // What a sandbox may reach. Nothing that was sealed for it outlives it.
+  `
+  create table sandbox_egress (
+    sandbox_id text primary key references sandboxes (id) on delete cascade,
+    policy_json text,
+    authority_sealed text
+  ) strict;
+  create trigger sandbox_egress_end after update of state on sandboxes when new.state = 'ended' begin
+    update sandbox_egress set authority_sealed = null where sandbox_id = new.id;
+  end;
+  `,
 ]

@@ -275,6 +275,14 @@ export class SqliteStore implements Store {
     return () => this.#listeners.delete(listener)
   }
 
+  /** The event of a sandbox together with what it tells of, in one transaction. */
+  writeWith(event: NewEvent, work: () => void): void {
+    this.write(() => {
+      this.#event(this.#ownerOf(event.sandboxId), event)
+      work()
+    })
+  }
+
   /** Runs `work` as one transaction and tells who follows events. It may write events of an owner that are of no sandbox. */
   write<Result>(work: (event: (owner: string, event: Omit<NewEvent, 'sandboxId'>) => void) => Result): Result {
     const result = this.#db.transaction(() => work((owner, event) => this.#event(owner, { ...event, sandboxId: '' })))

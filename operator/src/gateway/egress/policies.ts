@@ -1,0 +1,69 @@
+// The policy of each sandbox: what its owner said, or else the operator.
+import { EgressPolicy, egressModes, egressPresets, Failure, type SandboxEgress } from '@atoll/protocol'
+import type { SandboxRecord } from '../../sandboxes/sandbox.ts'
+import { effectiveRules } from './policy.ts'
+import type { EgressStore } from './store.ts'
+
+export interface EgressPoliciesParts {
+  readonly store: EgressStore
+  /** Of sandboxes that have none of their own. */
+  readonly usual: EgressPolicy
+}
+
+type Listener = (sandboxId: string, policy: EgressPolicy) => void
+
+export class EgressPolicies {
+  readonly #parts: EgressPoliciesParts
+  readonly #known = new Map<string, EgressPolicy>()
+  readonly #listeners = new Set<Listener>()
+
+  constructor(parts: EgressPoliciesParts) {
+    this.#parts = parts
+  }
+
+  async of(sandboxId: string): Promise<EgressPolicy> {
+    const known = this.#known.get(sandboxId)
+    if (known) return known
+    const read = (await this.#parts.store.policy(sandboxId)) ?? this.#parts.usual
+    // It may have been set meanwhile.
+    const policy = this.#known.get(sandboxId) ?? read
+    this.#known.set(sandboxId, policy)
+    return policy
+  }
+
+  /** Holds for what runs already, too, when it resolves. @throws Failure `sandbox.ended` */
+  async set({ id, state }: SandboxRecord, policy: EgressPolicy, by: string): Promise<void> {
+    if (state === 'ended' || state === 'deleting') throw new Failure('sandbox.ended', `Sandbox ${id} has ended. Create a new one.`)
+    await this.#parts.store.setPolicy(id, policy, { type: 'egress.changed', sandboxId: id, data: { by, ...policy } })
+    this.#known.set(id, policy)
+    for (const listener of this.#listeners) listener(id, policy)
+  }
+
+  /** Told of each change. */
+  onChange(listener: Listener): void {
+    this.#listeners.add(listener)
+  }
+
+  /** What is known of a sandbox that does not run is read again when it is needed. */
+  forget(sandboxId: string): void {
+    this.#known.delete(sandboxId)
+  }
+}
+
+/** As its owner sees it. */
+export const shownEgress = (id: string, policy: EgressPolicy): SandboxEgress => ({
+  sandbox_id: id,
+  mode: policy.mode,
+  rules: [...policy.rules],
+  presets: [...policy.presets],
+  effective_rules: [...effectiveRules(policy)],
+})
+
+/** @param text a mode that needs no rules, or presets with commas between. @throws Failure `config.invalid` */
+export function usualPolicy(text: string): EgressPolicy {
+  if (text === 'none' || text === 'internet') return EgressPolicy.parse({ mode: text })
+  const parsed = EgressPolicy.safeParse({ mode: 'allowlist', presets: text.split(',').map((name) => name.trim()) })
+  if (parsed.success) return parsed.data
+  const modes = egressModes.filter((mode) => mode !== 'allowlist').join(', ')
+  throw new Failure('config.invalid', `ATOLL_DEFAULT_EGRESS must be one of ${modes}, or a comma list of ${egressPresets.join(', ')}.`)
+}
