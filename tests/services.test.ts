@@ -132,7 +132,7 @@ test('an owner may lower a quota and not raise it, and what is not counted is re
   }
   const raised = await ask({ sandboxes: 0 }, operator.adminKey)
   assert.deepEqual([raised.body.quotas.sandboxes, raised.body.quotas.memory_mb], [0, 1000])
-  for (const quotas of [{ sandboxes: -1 }, { sandboxes: 1.5 }, { tokens_per_day: 10 }, { runs: 1 }, { spend_per_day_usd: 1 }]) {
+  for (const quotas of [{ sandboxes: -1 }, { sandboxes: 1.5 }, { tokens_per_day: -1 }, { runs: 1 }, { requests_per_day: 0.5 }]) {
     assert.deepEqual(outcome(await ask(quotas, operator.adminKey)), [400, 'request.invalid'], JSON.stringify(quotas))
   }
 })

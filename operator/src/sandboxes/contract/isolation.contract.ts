@@ -5,6 +5,7 @@ import { readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { gatewayPort } from '@atoll/protocol/sidecar'
 import { canaryName, type Subject } from './subject.ts'
 
 /** The sidecar itself: what runs its program as uid 0. */
@@ -95,10 +96,15 @@ export function isolationCases(get: () => Subject): void {
     assert.equal(await sh('tail -n +2 /proc/net/route'), '')
   })
 
-  test('the sidecar listens on no network socket', async () => {
+  test('the sidecar listens on no network socket but on loopback, for the way out', async () => {
     const subject = get()
     const box = await subject.start()
-    assert.equal(await box.sh('for f in tcp tcp6 udp udp6 raw raw6; do tail -n +2 /proc/net/$f; done'), '')
+    const sockets = await box.sh('for f in tcp tcp6 udp udp6 raw raw6; do tail -n +2 /proc/net/$f; done')
+    const local = sockets
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => line.trim().split(/\s+/)[1])
+    assert.deepEqual(local, [`0100007F:${gatewayPort.toString(16).toUpperCase()}`])
     await subject.remove(box)
   })
 
