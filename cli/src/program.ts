@@ -15,6 +15,7 @@ import { addService } from './commands/service.ts'
 import { addShell } from './commands/shell.ts'
 import { addResume, addRm, addStop } from './commands/state.ts'
 import { addUrl } from './commands/url.ts'
+import { addUsage } from './commands/usage.ts'
 
 /** All commands. What was typed wrongly is thrown, not exited on. */
 export function createProgram(): Command {
@@ -43,6 +44,7 @@ export function createProgram(): Command {
     addKeys,
     addService,
     addProviderKey,
+    addUsage,
     addHarness,
     addDoctor,
   ]

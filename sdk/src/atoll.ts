@@ -1,4 +1,4 @@
-import { type RouteOutput, routes, type SandboxEvent } from '@atoll/protocol'
+import { type RouteOutput, routes, type SandboxEvent, type UsageRow, type usageDimensions } from '@atoll/protocol'
 import { clientConfig } from './config.ts'
 import { Connection, type Fetch } from './connection.ts'
 import { follow } from './follow.ts'
@@ -18,6 +18,18 @@ export interface AtollOptions {
 
 /** What an operator can do, from what it has probed. */
 export type Capabilities = RouteOutput<typeof routes.health.capabilities>
+
+export interface UsageOptions {
+  /** What to tell apart: provider and model when not given. */
+  readonly by?: readonly (typeof usageDimensions)[number][] | undefined
+  readonly service?: number | undefined
+  readonly sandbox?: string | undefined
+  /** An agent's run. */
+  readonly run?: string | undefined
+  /** First and last day as `2026-01-31`, both included; UTC. */
+  readonly from?: string | undefined
+  readonly to?: string | undefined
+}
 
 /** A client of one operator. It holds no connection of its own, so there is nothing to close. */
 export class Atoll {
@@ -41,6 +53,12 @@ export class Atoll {
   /** Runtimes, harnesses and features of the operator. */
   capabilities(): Promise<Capabilities> {
     return this.#connection.call(routes.health.capabilities, {})
+  }
+
+  /** What your services and sandboxes have used of models; an admin sees what everybody has. At most 10 000 rows. */
+  async usage({ by, ...filter }: UsageOptions = {}): Promise<UsageRow[]> {
+    const query = { ...filter, ...(by && { by: by.join(',') }), limit: '10000' }
+    return (await this.#connection.call(routes.usage.list, { query })).usage
   }
 
   /** What happens to all your sandboxes, from the cursor on and then live, until the reader leaves or the signal aborts. */

@@ -29,11 +29,12 @@ export type {
   SandboxStatus,
   Service,
   Terminal as TerminalInfo,
+  UsageRow,
   WatchEvent,
 } from '@atoll/protocol'
 export { exitNumber, Failure } from '@atoll/protocol'
 export type { AgentRun, Agents, FollowAgentOptions, PromptOptions, StartAgentOptions } from './agents.ts'
-export { Atoll, type AtollOptions, type Capabilities } from './atoll.ts'
+export { Atoll, type AtollOptions, type Capabilities, type UsageOptions } from './atoll.ts'
 export type { Fetch } from './connection.ts'
 export { ConnectionFailure } from './connection-failure.ts'
 export type { FileSource, Files, ReadRange } from './files.ts'
@@ -47,7 +48,7 @@ export type { CreateOptions, ListOptions, Sandboxes, SandboxSpec } from './sandb
 export type { Secrets } from './secrets.ts'
 export type {
   CreateServiceOptions,
-  CustomProvider,
+  ProviderKeyOptions,
   ProviderKeys,
   Quotas,
   ServiceChange,

@@ -7,6 +7,10 @@ export interface Quotas {
   readonly cpuCores?: number | undefined
   readonly memoryMb?: number | undefined
   readonly diskGb?: number | undefined
+  /** Calls of models from its sandboxes; a day begins at midnight UTC. */
+  readonly requestsPerDay?: number | undefined
+  readonly tokensPerDay?: number | undefined
+  readonly spendPerDayUsd?: number | undefined
 }
 
 export interface CreateServiceOptions {
@@ -28,7 +32,9 @@ export interface ServiceChange {
   readonly quotas?: Quotas | undefined
 }
 
-export interface CustomProvider {
+export interface ProviderKeyOptions {
+  /** Models that sandboxes may ask for, `*` standing for anything; every one when not given. */
+  readonly models?: readonly string[] | undefined
   /** Where a provider called `custom:<name>` is: an https address. */
   readonly baseUrl?: string | undefined
   /** The known provider whose API it speaks. */
@@ -110,8 +116,13 @@ export class ProviderKeys {
   }
 
   /** Sets or replaces the key of a provider. @throws Failure `provider.unknown`, `provider.invalid`, `auth.forbidden` */
-  set(provider: string, key: string, { baseUrl, like }: CustomProvider = {}): Promise<ProviderKey> {
-    const body = { key, ...(baseUrl !== undefined && { base_url: baseUrl }), ...(like !== undefined && { like }) }
+  set(provider: string, key: string, { models, baseUrl, like }: ProviderKeyOptions = {}): Promise<ProviderKey> {
+    const body = {
+      key,
+      ...(models && { models: [...models] }),
+      ...(baseUrl !== undefined && { base_url: baseUrl }),
+      ...(like !== undefined && { like }),
+    }
     return this.#connection.call(routes.services.setProviderKey, { params: { sid: this.#sid, provider }, body }, { isRepeatable: true })
   }
 
@@ -123,11 +134,14 @@ export class ProviderKeys {
 
 type WireQuotas = NonNullable<RouteInput<typeof routes.services.update>['body']['quotas']>
 
-function quotasOf({ sandboxes, cpuCores, memoryMb, diskGb }: Quotas): WireQuotas {
+function quotasOf({ sandboxes, cpuCores, memoryMb, diskGb, requestsPerDay, tokensPerDay, spendPerDayUsd }: Quotas): WireQuotas {
   return {
     ...(sandboxes !== undefined && { sandboxes }),
     ...(cpuCores !== undefined && { cpu_cores: cpuCores }),
     ...(memoryMb !== undefined && { memory_mb: memoryMb }),
     ...(diskGb !== undefined && { disk_gb: diskGb }),
+    ...(requestsPerDay !== undefined && { requests_per_day: requestsPerDay }),
+    ...(tokensPerDay !== undefined && { tokens_per_day: tokensPerDay }),
+    ...(spendPerDayUsd !== undefined && { spend_per_day_usd: spendPerDayUsd }),
   }
 }

@@ -13,7 +13,10 @@ interface ServiceOptions extends GlobalOptions {
 interface SetOptions extends ServiceOptions {
   readonly baseUrl?: string
   readonly like?: string
+  readonly model?: readonly string[]
 }
+
+const addModel = (name: string, models: readonly string[] = []): string[] => [...models, name]
 
 const withService = (command: Command): Command =>
   command.option('--service <service>', 'the service it belongs to; your default one when not given', serviceReference)
@@ -23,6 +26,7 @@ export function addProviderKey(program: Command): void {
   withService(
     keys.command('set').description('Set or replace the key of a provider; it is read from standard input.').argument('<provider>'),
   )
+    .option('--model <model>', 'a model that sandboxes may ask for, * for anything; may be repeated', addModel)
     .option('--base-url <url>', 'where a provider called custom:<name> is')
     .option('--like <provider>', 'the provider whose API a custom one speaks')
     .addHelpText('after', example('atoll provider-key set anthropic < key.txt'))
@@ -40,8 +44,8 @@ async function set(provider: string, options: SetOptions): Promise<void> {
   if (process.stdin.isTTY) note(`Type the key of ${provider}, then Enter and Ctrl-D.`)
   const key = (await textOf(process.stdin)).trim()
   if (key === '') throw new InvalidArgumentError('No key came on standard input. Write: atoll provider-key set <provider> < file')
-  const { baseUrl, like, service } = options
-  const known = await connect(options).services.providerKeys(service).set(provider, key, { baseUrl, like })
+  const { model: models, baseUrl, like, service } = options
+  const known = await connect(options).services.providerKeys(service).set(provider, key, { models, baseUrl, like })
   if (options.json) printJson(known)
   else print(known.provider)
 }

@@ -15,6 +15,9 @@ interface ChangeOptions extends GlobalOptions {
   readonly cpu?: number
   readonly memory?: number
   readonly disk?: number
+  readonly requests?: number
+  readonly tokens?: number
+  readonly spend?: number
 }
 
 interface CreateOptions extends ChangeOptions {
@@ -32,6 +35,9 @@ const withSettings = (command: Command): Command =>
     .option('--cpu <cores>', 'processor cores that its running sandboxes may have together', number)
     .option('--memory <size>', 'memory that they may have together, such as 8g', megabytes)
     .option('--disk <size>', 'disk that all its sandboxes may have together, such as 100g', gigabytes)
+    .option('--requests <count>', 'calls of models in a day (UTC)', number)
+    .option('--tokens <count>', 'tokens of models in a day (UTC)', number)
+    .option('--spend <dollars>', 'US dollars for models in a day (UTC)', number)
 
 export function addService(program: Command): void {
   const service = program
@@ -65,7 +71,15 @@ export function addService(program: Command): void {
     .action((ids: number[], _, command: Command) => remove(ids, command.optsWithGlobals()))
 }
 
-const quotasOf = ({ sandboxes, cpu, memory, disk }: ChangeOptions): Quotas => ({ sandboxes, cpuCores: cpu, memoryMb: memory, diskGb: disk })
+const quotasOf = (options: ChangeOptions): Quotas => ({
+  sandboxes: options.sandboxes,
+  cpuCores: options.cpu,
+  memoryMb: options.memory,
+  diskGb: options.disk,
+  requestsPerDay: options.requests,
+  tokensPerDay: options.tokens,
+  spendPerDayUsd: options.spend,
+})
 
 async function create(name: string, options: CreateOptions): Promise<void> {
   const { owner, mode, member } = options
