@@ -88,6 +88,7 @@ export const egressRoutes = {
     method: 'PUT',
     ...one,
     summary: 'Replace what a sandbox may reach; connections that it allows no more are cut at once.',
+    audit: 'egress.change',
     access: 'write',
     tier: 'write',
     body: EgressPolicy,

@@ -26,6 +26,7 @@ export {
   Usage,
 } from './agent-events.ts'
 export { AgentRun, AgentSession, agentRoutes, HarnessId, McpServer, SandboxHarness, StartRun, type StartRunInput } from './agents.ts'
+export { type AuditAction, auditActions } from './audit-actions.ts'
 export { ApiKey, authRoutes, keyScopes } from './auth.ts'
 export { ChatMessage, ChatPart, ChatProgress, ChatRun, chatRoutes } from './chat.ts'
 export {

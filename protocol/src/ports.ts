@@ -22,6 +22,7 @@ export const portRoutes = {
     method: 'POST',
     path: '/api/sandboxes/{id}/ports/{port}/preview',
     summary: 'Make a link that opens the port in a browser until it expires.',
+    audit: 'port.share',
     ...one,
     body: z.object({ ttl_seconds: z.int().min(1).max(604_800).default(3600) }),
     response: PreviewLink,

@@ -1,4 +1,5 @@
 import type { z } from 'zod'
+import type { AuditAction } from './audit-actions.ts'
 
 /** Who may call a route. `public`: anyone. `read`, `write`: an owner's session or key of that scope. `admin`: the operator's owner. */
 export type Access = 'public' | 'read' | 'write' | 'admin'
@@ -17,6 +18,8 @@ export interface Route {
   readonly summary: string
   readonly access: Access
   readonly tier: RateTier
+  /** Under what name each call is in the audit log; absent: only refusals are. */
+  readonly audit?: AuditAction
   readonly query?: z.ZodObject
   /** JSON body; absent: the route takes none (an empty object is tolerated). */
   readonly body?: z.ZodType

@@ -61,7 +61,15 @@ export const terminalRoutes = {
     tier: 'read',
     response: z.object({ sessions: z.array(Terminal) }),
   }),
-  open: route({ method: 'POST', path: base, summary: 'Open a terminal session.', ...one, body: OpenTerminal, response: Terminal }),
+  open: route({
+    method: 'POST',
+    path: base,
+    summary: 'Open a terminal session.',
+    audit: 'terminal.open',
+    ...one,
+    body: OpenTerminal,
+    response: Terminal,
+  }),
   stream: route({
     method: 'GET',
     path: `${base}/{sid}/stream`,
@@ -78,6 +86,7 @@ export const terminalRoutes = {
     path: `${base}/{sid}/socket`,
     summary:
       'The terminal over a WebSocket: binary frames are bytes both ways; a text frame {"cols","rows"} resizes. A browser, which can set no headers, offers the protocols `atoll.terminal` and `atoll.credential.<session token or API key>`.',
+    audit: 'terminal.attach',
     ...one,
     tier: 'interactive',
     query: EventsQuery,
@@ -105,6 +114,7 @@ export const terminalRoutes = {
     method: 'DELETE',
     path: `${base}/{sid}`,
     summary: 'End a terminal session.',
+    audit: 'terminal.close',
     ...one,
     response: z.object({ deleted: z.literal(true), session_id: z.string() }),
   }),

@@ -47,6 +47,7 @@ function operation(route: Route, path: string): object {
     summary: route.summary,
     'x-access': route.access,
     'x-rate-tier': route.tier,
+    ...(route.audit && { 'x-audit': route.audit }),
     security: route.access === 'public' ? [] : [{ bearer: [] }],
     parameters: [...inPath, ...inQuery],
     ...(requestBody && { requestBody }),
