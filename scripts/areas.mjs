@@ -23,7 +23,10 @@ export const areas = {
   runtimes: { files: ['operator/src/{runtimes,host}/**/*.test.ts', 'tests/engine.test.ts'], engine: true },
   sidecar: { files: ['sidecar/tests/**/*.test.ts', 'tests/{ports,terminals,vite}.test.ts'], engine: true },
   harnesses: {
-    files: ['sidecar/harnesses/**/*.test.ts', 'tests/{agents,capabilities,gateway-harnesses,harness-image,harness-install,harnesses}.test.ts'],
+    files: [
+      'sidecar/harnesses/**/*.test.ts',
+      'tests/{agent-history,agents,capabilities,gateway-harnesses,harness-image,harness-install,harnesses}.test.ts',
+    ],
     engine: true,
   },
   gateway: { files: ['tests/{egress-policy,gateway,sealing-key,services}.test.ts'], engine: true },

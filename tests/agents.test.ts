@@ -187,6 +187,20 @@ for (const { name: runtime, skip } of testRuntimes) {
       assert.equal((await operator.call('GET', `${chats}/${sid}`)).body.title, '[[shell:sleep 1.5; echo slept]] first')
     })
 
+    test('a chat tells all that it has when nothing more comes for a while', async () => {
+      const chats = `/api/sandboxes/${sandbox.id}/live/chat/sessions`
+      const { session_id: sid } = (await operator.call('POST', chats, { body: { title: 'New Chat' } })).body
+      const body = { message: '[[think:0]] [[think:600000]]', session_id: sid, backend_type: 'echo' }
+      const { run_id: run } = (await operator.call('POST', `/api/sandboxes/${sandbox.id}/prompt`, { body })).body
+      const thoughts = new Set<string>()
+      // The second one comes right behind the first, and its run then says nothing for ten minutes.
+      for await (const { event, data } of readEvents(await operator.fetch('GET', `${chats}/${sid}/stream`))) {
+        if (event === 'message.part.updated' && data.part.type === 'reasoning') thoughts.add(data.part.id)
+        if (thoughts.size === 2) break
+      }
+      await operator.call('POST', `${chats}/${sid}/runs/${run}/cancel`, { body: {} })
+    })
+
     test('the command line shows a run, and cancels it at Ctrl-C', async () => {
       const prompt = (...args: string[]) => {
         const env = { ...process.env, ATOLL_URL: operator.url, ATOLL_API_KEY: operator.adminKey }

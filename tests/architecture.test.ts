@@ -25,7 +25,7 @@ const parts: Record<string, readonly string[]> = {
   gateway: ['sandboxes', 'secrets', 'gateway/providers.ts'],
   services: ['sandboxes', 'secrets', 'gateway/providers.ts'],
   storage: ['sandboxes', 'auth', 'agents', 'services', 'secrets', 'gateway'],
-  'guest-channel': ['sandboxes'],
+  'guest-channel': ['sandboxes', 'host'],
   telemetry: ['sandboxes'],
   'runtimes/docker': ['sandboxes', 'host'],
   'runtimes/namespace': ['sandboxes', 'host'],

@@ -23,6 +23,7 @@ import { Ledger } from './gateway/ledger.ts'
 import { ModelProxy } from './gateway/model-proxy.ts'
 import { readPrices } from './gateway/prices.ts'
 import { createUpstream } from './gateway/upstream.ts'
+import { HistoryReaders } from './guest-channel/history-readers.ts'
 import { openHttpGuest } from './guest-channel/http-guest.ts'
 import { openCgroups } from './host/cgroup.ts'
 import { installProgram } from './host/sidecar-program.ts'
@@ -34,6 +35,7 @@ import { Activity } from './sandboxes/activity.ts'
 import type { Limits } from './sandboxes/admission.ts'
 import { CreationQueue } from './sandboxes/creation-queue.ts'
 import { Guests } from './sandboxes/guests.ts'
+import type { History } from './sandboxes/history.ts'
 import { Lifecycle } from './sandboxes/lifecycle.ts'
 import { Locks } from './sandboxes/locks.ts'
 import { Probes } from './sandboxes/probes.ts'
@@ -89,6 +91,7 @@ const limitsOf = (config: Config): Limits => ({
 
 interface Runtimes {
   readonly runtimes: Map<RuntimeName, Runtime>
+  readonly history: History
   close(): Promise<void>
 }
 
@@ -107,12 +110,14 @@ async function openRuntimes(config: Config, instanceId: string, log: Logger): Pr
     pullImages: config.pullImages,
   })
   const runtimes = new Map([engine, createNamespaceRuntime({ ...common, cgroups })].map((runtime) => [runtime.name, runtime]))
+  const history = new HistoryReaders({ ...common, openGuest: openHttpGuest })
   const close = async (): Promise<void> => {
+    await history.closeAll()
     for (const runtime of runtimes.values()) await runtime.close()
     await disks.close()
     cgroups.close()
   }
-  return { runtimes, close }
+  return { runtimes, history, close }
 }
 
 /** The runtime named by the setting; else docker when an engine answers, else namespace, said loudly. */
@@ -168,11 +173,12 @@ function openCore(
     store: SqliteStore
     keyring: Keyring
     runtimes: Map<RuntimeName, Runtime>
+    history: History
     defaultRuntime: RuntimeName
     log: Logger
   },
 ) {
-  const { db, store, keyring, runtimes, defaultRuntime, log } = parts
+  const { db, store, keyring, runtimes, history, defaultRuntime, log } = parts
   const now = Date.now
   const locks = new Locks()
   const serviceStore = sqliteServices(db, store)
@@ -187,7 +193,8 @@ function openCore(
     changed: (serviceId) => void secrets.refresh(serviceId),
   })
   const { gateway, ...metered } = openGateway(config, { db, store, services, providerKeys, trusted, log })
-  const guests = new Guests(openHttpGuest, gateway)
+  const settled = (id: string) => locks.run(id, () => store.get(id))
+  const guests = new Guests({ openGuest: openHttpGuest, gateway, history, settled })
   const agentEnvironment = async (owner: string) => (owner === adminOwner ? readAgentEnvironment(config.agentEnvFile) : {})
   const secrets = new Secrets({ store, seal: keyring, guests, locks, agentEnvironment, gateway })
   const lifecycle = new Lifecycle({
@@ -246,9 +253,9 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
   const db = new Database(path.join(config.stateDir, 'atoll.db'))
   const store = new SqliteStore(db, Date.now)
   const keyring = await openKeyring(config)
-  const { runtimes, close: closeRuntimes } = await openRuntimes(config, db.instanceId(), log)
+  const { runtimes, history, close: closeRuntimes } = await openRuntimes(config, db.instanceId(), log)
   const defaultRuntime = await chooseDefault(config, runtimes, log)
-  const core = openCore(config, { db, store, keyring, runtimes, defaultRuntime, log })
+  const core = openCore(config, { db, store, keyring, runtimes, history, defaultRuntime, log })
   const images = new ImageProbes({ ...core, store, probes: sqliteImageProbes(db), runtimes, defaultRuntime, now: Date.now, log })
   const metrics = new Metrics(store)
   const keys = new ApiKeys({ store: sqliteApiKeys(db) })

@@ -17,6 +17,7 @@ export interface ChatSource {
   readonly scope: ChatScope
   session(): Promise<AgentSession>
   run(id: string): Promise<AgentRun>
+  /** All of the run from the cursor on, to its end; less while the sandbox is stopped, in which nothing comes. */
   events(runId: string, cursor: number): AsyncIterable<AgentEvent>
   /** Until something may have begun in the session, a moment has passed, or `wake` is called. */
   news(): Promise<void>
@@ -57,8 +58,11 @@ export async function followChat(source: ChatSource, from: ChatPosition | undefi
     }
     told.add(next)
     if (waiting.wasTold(next)) cursor = Math.max(cursor, 0)
-    await waiting.tellWhile(tellRun(source, next, cursor))
-    cursor = nothing
+    const end = await waiting.tellWhile(tellRun(source, next, cursor))
+    cursor = end.isOver ? nothing : end.seq
+    if (end.isOver || !source.isOpen()) continue
+    told.delete(next)
+    await source.news()
   }
 }
 
@@ -80,14 +84,15 @@ class Waiting {
     return this.#told.has(runId)
   }
 
-  async tellWhile(telling: Promise<void>): Promise<void> {
+  async tellWhile<End>(telling: Promise<End>): Promise<End> {
     const over = new AbortController()
     const ended = telling.finally(() => {
       over.abort()
       this.#source.wake()
     })
     // What fails here fails for the run that is told, too.
-    await Promise.all([ended, this.#tellUntil(over.signal).catch(() => undefined)])
+    const [end] = await Promise.all([ended, this.#tellUntil(over.signal).catch(() => undefined)])
+    return end
   }
 
   async #tellUntil(over: AbortSignal): Promise<void> {
@@ -103,18 +108,65 @@ class Waiting {
   }
 }
 
-async function tellRun(source: ChatSource, runId: string, cursor: number): Promise<void> {
+/** How far a run was told. */
+interface Told {
+  readonly seq: number
+  readonly isOver: boolean
+}
+
+async function tellRun(source: ChatSource, runId: string, cursor: number): Promise<Told> {
   const run = await source.run(runId)
   const teller = new Teller(source, run)
   if (cursor === nothing) await teller.tell(0, acceptedNotices(run, source.scope))
   const parts = new ChatParts()
+  let seq = Math.max(cursor, 0)
+  let isOver = false
   // Parts are told whole, so events before the reader's place are needed too, though not told.
-  for await (const event of source.events(runId, 0)) {
-    if (!source.isOpen()) return
-    if (event.type === 'gap') continue
+  for await (const event of withPauses(source.events(runId, 0), () => teller.dueMs)) {
+    if (!source.isOpen()) break
+    if (event === undefined) await teller.flush()
+    if (event === undefined || event.type === 'gap') continue
     const part = parts.apply(event)
-    if (event.seq > cursor) await teller.event(event, part)
+    if (event.seq <= cursor) continue
+    seq = event.seq
+    isOver = event.type === 'run.finished'
+    await teller.event(event, part)
   }
+  await teller.flush()
+  return { seq, isOver: isOver || (await source.run(runId)).state === 'finished' }
+}
+
+/** What comes; and `undefined` when nothing has come for as long as `dueMs` then says, if it says so. */
+async function* withPauses<Item>(items: AsyncIterable<Item>, dueMs: () => number | undefined): AsyncGenerator<Item | undefined> {
+  const iterator = items[Symbol.asyncIterator]()
+  let isOver = false
+  try {
+    for (let next = iterator.next(); ; ) {
+      const ms = dueMs()
+      const result = ms === undefined ? await next : await within(next, ms)
+      if (result === undefined) {
+        yield undefined
+        continue
+      }
+      isOver = result.done === true
+      if (result.done) return
+      yield result.value
+      next = iterator.next()
+    }
+  } finally {
+    // Whatever comes is not waited for: who leaves in the middle ends it, too.
+    if (!isOver) iterator.return?.().then(ignore, ignore)
+  }
+}
+
+const ignore = (): void => undefined
+
+/** Undefined when it takes longer. */
+function within<Result>(work: Promise<Result>, ms: number): Promise<Result | undefined> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms, undefined)
+    work.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
 }
 
 /** Tells one run. */
@@ -123,10 +175,16 @@ class Teller {
   readonly #run: AgentRun
   readonly #pending = new Map<string, ChatPart>()
   #sentAt = 0
+  #seq = 0
 
   constructor(source: ChatSource, run: AgentRun) {
     this.#source = source
     this.#run = run
+  }
+
+  /** In how many milliseconds what has not been told is due; undefined when there is nothing. */
+  get dueMs(): number | undefined {
+    return this.#pending.size === 0 ? undefined : Math.max(0, this.#sentAt + partPauseMs - Date.now())
   }
 
   async tell(seq: number, notices: readonly ChatNotice[]): Promise<void> {
@@ -141,17 +199,20 @@ class Teller {
     if (type === 'run.started') await this.tell(seq, startedNotices(this.#run, this.#source.scope, at))
     if (part) this.#pending.set(part.id, part)
     if (type === 'run.finished') {
-      await this.#flush(seq - 1)
+      await this.flush()
       await this.#end(seq, at)
-    } else if (!type.endsWith('.delta') || Date.now() - this.#sentAt >= partPauseMs) await this.#flush(seq)
+      return
+    }
+    this.#seq = seq
+    if (!type.endsWith('.delta') || this.dueMs === 0) await this.flush()
   }
 
-  async #flush(seq: number): Promise<void> {
+  async flush(): Promise<void> {
     const due = [...this.#pending.values()]
     this.#pending.clear()
     this.#sentAt = Date.now()
     await this.tell(
-      seq,
+      this.#seq,
       due.map((part) => partNotice(this.#run, assistantMessageId(this.#run), part)),
     )
   }

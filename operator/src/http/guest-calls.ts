@@ -2,6 +2,7 @@
 import type { Activity } from '../sandboxes/activity.ts'
 import type { GuestRequest } from '../sandboxes/guest.ts'
 import type { Guests } from '../sandboxes/guests.ts'
+import type { Reader } from '../sandboxes/history.ts'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
 import { passOn } from './answers.ts'
 
@@ -22,27 +23,65 @@ export function cursorOf(fromQuery: number | undefined, header: string | string[
 }
 
 type GuestCall<Answer> = (sandbox: SandboxRecord, request: GuestRequest) => Promise<Answer>
+type Outgoing = Parameters<typeof passOn>[1]
+
+/** Who answers, until it is released. */
+interface Answering {
+  readonly guest: Reader['guest']
+  release(): Promise<void> | void
+}
+
+/** The sidecar, which holds the sandbox active. */
+const sidecarOf =
+  ({ guests, activity }: GuestCalls) =>
+  async (sandbox: SandboxRecord): Promise<Answering> => {
+    const guest = guests.of(sandbox)
+    return { guest, release: activity.hold(sandbox.id) }
+  }
+
+const calling =
+  (answering: (sandbox: SandboxRecord) => Promise<Answering>): (<Answer>(...args: Parameters<GuestCall<Answer>>) => Promise<Answer>) =>
+  async (sandbox, request) => {
+    const { guest, release } = await answering(sandbox)
+    try {
+      return await guest.call(request)
+    } finally {
+      await release()
+    }
+  }
+
+const streaming =
+  (answering: (sandbox: SandboxRecord) => Promise<Answering>) =>
+  async (sandbox: SandboxRecord, request: GuestRequest, outgoing: Outgoing): Promise<void> => {
+    const { guest, release } = await answering(sandbox)
+    try {
+      await passOn(await guest.send(request), outgoing)
+    } finally {
+      await release()
+    }
+  }
 
 /** Calls one sidecar, holding the sandbox active meanwhile. */
-export const caller =
-  ({ guests, activity }: GuestCalls): (<Answer>(...args: Parameters<GuestCall<Answer>>) => Promise<Answer>) =>
-  async (sandbox, request) => {
-    const release = activity.hold(sandbox.id)
-    try {
-      return await guests.of(sandbox).call(request)
-    } finally {
-      await release()
+export const caller = (parts: GuestCalls) => calling(sidecarOf(parts))
+
+/** Passes a streamed answer on, holding the sandbox active meanwhile. */
+export const streamer = (parts: GuestCalls) => streaming(sidecarOf(parts))
+
+/** What agents did: of the sidecar, and while the sandbox is stopped of what it left. */
+export const recordsOf =
+  ({ guests, activity }: GuestCalls) =>
+  async (sandbox: SandboxRecord): Promise<Answering> => {
+    const { guest, release } = await guests.readerOf(sandbox)
+    const rest = activity.hold(sandbox.id)
+    return {
+      guest,
+      release: () => {
+        release()
+        return rest()
+      },
     }
   }
 
-/** Passes a streamed answer on, holding the sandbox active meanwhile. */
-export const streamer =
-  ({ guests, activity }: GuestCalls) =>
-  async (sandbox: SandboxRecord, request: GuestRequest, outgoing: Parameters<typeof passOn>[1]): Promise<void> => {
-    const release = activity.hold(sandbox.id)
-    try {
-      await passOn(await guests.of(sandbox).send(request), outgoing)
-    } finally {
-      await release()
-    }
-  }
+/** The same as `caller` and `streamer`, for requests that only look. */
+export const recordCaller = (parts: GuestCalls) => calling(recordsOf(parts))
+export const recordStreamer = (parts: GuestCalls) => streaming(recordsOf(parts))

@@ -48,10 +48,11 @@ export class Records {
     const left: Run[] = []
     for (const one of runs) {
       const run = this.addRun(session, one)
-      if (one.state === 'queued') session.queue.push(run)
-      else if (one.state !== 'finished') left.push(run)
+      const isQueued = one.state === 'queued'
+      if (isQueued) session.queue.push(run)
       // In a sandbox that is stopped nothing comes any more, also of what waits.
-      if (one.state === 'finished' || this.#parts.isReadOnly) run.log.markEnded()
+      if (one.state === 'finished' || (isQueued && this.#parts.isReadOnly)) run.log.markEnded()
+      else if (!isQueued) left.push(run)
     }
     for (const run of left) this.#endLost(run)
     return left

@@ -2,14 +2,15 @@
 import type { AgentRun, agentRoutes, SandboxHarness } from '@atoll/protocol'
 import { withHarness } from '../../agents/default-harness.ts'
 import type { Handlers } from '../call.ts'
-import { caller, cursorOf, type GuestCalls, query, streamer } from '../guest-calls.ts'
+import { caller, cursorOf, type GuestCalls, query, recordCaller, recordStreamer } from '../guest-calls.ts'
 
 const sessionAt = (sid: string): string => `/agents/sessions/${encodeURIComponent(sid)}`
 const runAt = (rid: string): string => `/agents/runs/${encodeURIComponent(rid)}`
 
 export function agentHandlers(parts: GuestCalls): Handlers<typeof agentRoutes> {
   const call = caller(parts)
-  const stream = streamer(parts)
+  const look = recordCaller(parts)
+  const stream = recordStreamer(parts)
   return {
     list: async ({ sandbox }) => {
       const { harnesses } = await call<{ harnesses: SandboxHarness[] }>(sandbox, { method: 'GET', path: '/agents' })
@@ -22,8 +23,8 @@ export function agentHandlers(parts: GuestCalls): Handlers<typeof agentRoutes> {
     },
     start: ({ sandbox, request: { body } }) =>
       call<AgentRun>(sandbox, { method: 'POST', path: '/agents/runs', body: withHarness(body, sandbox) }),
-    runs: ({ sandbox }) => call(sandbox, { method: 'GET', path: '/agents/runs' }),
-    run: ({ sandbox, request: { params } }) => call(sandbox, { method: 'GET', path: runAt(params.rid) }),
+    runs: ({ sandbox }) => look(sandbox, { method: 'GET', path: '/agents/runs' }),
+    run: ({ sandbox, request: { params } }) => look(sandbox, { method: 'GET', path: runAt(params.rid) }),
     events: ({ sandbox, request: { params, query: asked }, incoming, outgoing, signal }) => {
       const cursor = cursorOf(asked.cursor, incoming.headers['last-event-id'])
       return stream(sandbox, { method: 'GET', path: `${runAt(params.rid)}/events${query({ cursor })}`, signal }, outgoing)
@@ -31,9 +32,9 @@ export function agentHandlers(parts: GuestCalls): Handlers<typeof agentRoutes> {
     cancel: ({ sandbox, request: { params } }) => call(sandbox, { method: 'POST', path: `${runAt(params.rid)}/cancel` }),
     permit: ({ sandbox, request: { params, body } }) =>
       call(sandbox, { method: 'POST', path: `${runAt(params.rid)}/permissions/${encodeURIComponent(params.request_id)}`, body }),
-    sessions: ({ sandbox }) => call(sandbox, { method: 'GET', path: '/agents/sessions' }),
+    sessions: ({ sandbox }) => look(sandbox, { method: 'GET', path: '/agents/sessions' }),
     createSession: ({ sandbox, request: { body } }) => call(sandbox, { method: 'POST', path: '/agents/sessions', body }),
-    session: ({ sandbox, request: { params } }) => call(sandbox, { method: 'GET', path: sessionAt(params.sid) }),
+    session: ({ sandbox, request: { params } }) => look(sandbox, { method: 'GET', path: sessionAt(params.sid) }),
     transcript: ({ sandbox, request: { params }, outgoing, signal }) =>
       stream(sandbox, { method: 'GET', path: `${sessionAt(params.sid)}/transcript`, signal }, outgoing),
     removeSession: ({ sandbox, request: { params } }) => call(sandbox, { method: 'DELETE', path: sessionAt(params.sid) }),

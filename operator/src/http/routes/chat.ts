@@ -3,15 +3,17 @@ import { type AgentEvent, type AgentRun, type AgentSession, type chatRoutes, Fai
 import { followChat, positionOf } from '../../agents/chat-stream.ts'
 import { assistantMessageOf, type ChatScope, chatRunOf, progressOf, statusOf, userMessageOf } from '../../agents/chat-view.ts'
 import { withHarness } from '../../agents/default-harness.ts'
+import type { Lifecycle } from '../../sandboxes/lifecycle.ts'
 import type { SandboxRecord } from '../../sandboxes/sandbox.ts'
-import { eventStream } from '../answers.ts'
+import { type EventStream, eventStream } from '../answers.ts'
 import type { Handlers } from '../call.ts'
 import { eventsOf } from '../event-lines.ts'
-import { caller, type GuestCalls } from '../guest-calls.ts'
+import { caller, type GuestCalls, recordCaller, recordsOf } from '../guest-calls.ts'
 
 export interface ChatHandlerParts extends GuestCalls {
   /** Ends the streams that would go on for ever when the operator stops. */
   readonly stopping: AbortSignal
+  readonly lifecycle: Pick<Lifecycle, 'get'>
 }
 
 const promptTimeoutMs = 600_000
@@ -62,12 +64,14 @@ function startOf({ backend_type: harness, context_json: context, timeout_ms: tim
 }
 
 class Chats {
-  readonly #parts: ChatHandlerParts
   readonly #call: ReturnType<typeof caller>
+  readonly #look: ReturnType<typeof recordCaller>
+  readonly #records: ReturnType<typeof recordsOf>
 
   constructor(parts: ChatHandlerParts) {
-    this.#parts = parts
     this.#call = caller(parts)
+    this.#look = recordCaller(parts)
+    this.#records = recordsOf(parts)
   }
 
   start(sandbox: SandboxRecord, asked: Asked): Promise<AgentRun> {
@@ -75,7 +79,7 @@ class Chats {
   }
 
   async sessions(sandbox: SandboxRecord): Promise<AgentSession[]> {
-    return (await this.#call<{ sessions: AgentSession[] }>(sandbox, { method: 'GET', path: '/agents/sessions' })).sessions
+    return (await this.#look<{ sessions: AgentSession[] }>(sandbox, { method: 'GET', path: '/agents/sessions' })).sessions
   }
 
   create(sandbox: SandboxRecord, title: string): Promise<AgentSession> {
@@ -87,11 +91,11 @@ class Chats {
   }
 
   session(sandbox: SandboxRecord, sid: string): Promise<AgentSession> {
-    return this.#call(sandbox, { method: 'GET', path: `/agents/sessions/${encodeURIComponent(sid)}` })
+    return this.#look(sandbox, { method: 'GET', path: `/agents/sessions/${encodeURIComponent(sid)}` })
   }
 
   run(sandbox: SandboxRecord, rid: string): Promise<AgentRun> {
-    return this.#call(sandbox, { method: 'GET', path: `/agents/runs/${encodeURIComponent(rid)}` })
+    return this.#look(sandbox, { method: 'GET', path: `/agents/runs/${encodeURIComponent(rid)}` })
   }
 
   /** @throws Failure `agent.run_not_found` when the run is of another chat */
@@ -107,8 +111,13 @@ class Chats {
 
   async *events(sandbox: SandboxRecord, rid: string, options: { cursor: number; signal: AbortSignal }): AsyncGenerator<AgentEvent> {
     const path = `/agents/runs/${encodeURIComponent(rid)}/events?cursor=${options.cursor}`
-    const { body } = await this.#parts.guests.of(sandbox).send({ method: 'GET', path, signal: options.signal })
-    yield* eventsOf<AgentEvent>(body)
+    const { guest, release } = await this.#records(sandbox)
+    try {
+      const { body } = await guest.send({ method: 'GET', path, signal: options.signal })
+      yield* eventsOf<AgentEvent>(body)
+    } finally {
+      await release()
+    }
   }
 
   /** What has happened so far: a run that is under way is told up to its newest event. */
@@ -143,6 +152,37 @@ class Chats {
   }
 }
 
+/** The sandbox of a stream, which may be stopped and resumed meanwhile. */
+class Followed {
+  sandbox: SandboxRecord
+  readonly #stream: EventStream
+  readonly #current: (id: string) => Promise<SandboxRecord>
+  #isWoken = false
+
+  constructor(sandbox: SandboxRecord, stream: EventStream, current: (id: string) => Promise<SandboxRecord>) {
+    this.sandbox = sandbox
+    this.#stream = stream
+    this.#current = current
+  }
+
+  wake(): void {
+    this.#isWoken = true
+    this.#stream.wake()
+  }
+
+  /** While the sandbox is stopped nothing comes, and nothing that would have to read it is asked. */
+  async news(): Promise<void> {
+    let isSame = true
+    while (isSame && !this.#isWoken && this.#stream.isOpen()) {
+      await this.#stream.sleep(newsMs)
+      const before = this.sandbox
+      this.sandbox = await this.#current(before.id)
+      isSame = this.sandbox.state === 'stopped' && this.sandbox.version === before.version
+    }
+    this.#isWoken = false
+  }
+}
+
 export function chatHandlers(parts: ChatHandlerParts): Handlers<typeof chatRoutes> {
   const chats = new Chats(parts)
   return {
@@ -161,15 +201,16 @@ export function chatHandlers(parts: ChatHandlerParts): Handlers<typeof chatRoute
       const ended = AbortSignal.any([signal, parts.stopping])
       const stream = eventStream(outgoing, ended)
       const header = incoming.headers['last-event-id']
+      const followed = new Followed(sandbox, stream, (id) => parts.lifecycle.get(undefined, id))
       try {
         await followChat(
           {
             scope: scopeOf(sandbox),
-            session: () => chats.session(sandbox, params.sid),
-            run: (id) => chats.run(sandbox, id),
-            events: (id, cursor) => chats.events(sandbox, id, { cursor, signal: ended }),
-            news: () => stream.sleep(newsMs),
-            wake: stream.wake,
+            session: () => chats.session(followed.sandbox, params.sid),
+            run: (id) => chats.run(followed.sandbox, id),
+            events: (id, cursor) => chats.events(followed.sandbox, id, { cursor, signal: ended }),
+            news: () => followed.news(),
+            wake: () => followed.wake(),
             isOpen: stream.isOpen,
             send: (id, { event, data }) => stream.send({ id, event, data }),
           },
