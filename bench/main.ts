@@ -1,4 +1,4 @@
-// npm run bench -- create|exec|stream|terminal|agent [--runtime docker|namespace] [--count N] [--json FILE]
+// npm run bench -- create|exec|stream|terminal|agent|gateway [--runtime docker|namespace] [--count N] [--json FILE]
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { Atoll } from '@atoll/sdk'
@@ -10,16 +10,19 @@ import { bareDocker } from './bare-docker.ts'
 import { bareNamespace } from './bare-namespace.ts'
 import { benchCreate } from './create.ts'
 import { benchExec } from './exec.ts'
+import { benchGateway, startBenchProvider } from './gateway.ts'
 import { describe } from './report.ts'
 import { benchStream } from './stream.ts'
 import { benchTerminal } from './terminal.ts'
 
+const provider = await startBenchProvider()
 const benches = {
   create: { run: benchCreate, count: 15 },
   exec: { run: benchExec, count: 60 },
   stream: { run: benchStream, count: 3 },
   terminal: { run: benchTerminal, count: 200 },
   agent: { run: benchAgent, count: 5 },
+  gateway: { run: benchGateway(provider.port), count: 100 },
 } as const
 const bares = { docker: bareDocker, namespace: bareNamespace } as const
 
@@ -47,7 +50,10 @@ async function main(): Promise<number> {
     return values.help ? 0 : 2
   }
   await bundle()
-  await using operator = name === 'agent' ? await startWithHarnesses(runtime) : await startOperator({ runtime })
+  await using operator =
+    name === 'agent'
+      ? await startWithHarnesses(runtime)
+      : await startOperator({ runtime, env: { ATOLL_TRUSTED_UPSTREAMS: `127.0.0.1:${provider.port}` } })
   const ready = await operator.call('GET', '/readyz')
   if (ready.status !== 200) {
     console.error(`The runtime ${runtime} is not ready here: ${ready.text}`)
@@ -64,3 +70,4 @@ async function main(): Promise<number> {
 }
 
 process.exitCode = await main()
+provider.close()

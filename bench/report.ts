@@ -3,9 +3,10 @@ import os from 'node:os'
 
 export interface Row {
   readonly name: string
-  readonly unit: 'ms' | 'MiB/s'
+  readonly unit: 'ms' | 'MiB/s' | 'events/s'
   readonly p50: number
   readonly p95: number
+  readonly p99: number
 }
 
 export interface Report {
@@ -32,8 +33,18 @@ export function percentile(samples: readonly number[], share: number): number {
 
 /** For rates, where less is worse, p95 is what 95 of 100 runs reach. */
 export function row(name: string, samples: readonly number[], unit: Row['unit'] = 'ms'): Row {
-  return { name, unit, p50: percentile(samples, 0.5), p95: percentile(samples, unit === 'ms' ? 0.95 : 0.05) }
+  const at = (share: number): number => percentile(samples, unit === 'ms' ? share : 1 - share)
+  return { name, unit, p50: at(0.5), p95: at(0.95), p99: at(0.99) }
 }
+
+/** How much later the same share of one row is than of another. */
+export const difference = (name: string, one: Row, other: Row): Row => ({
+  name,
+  unit: one.unit,
+  p50: one.p50 - other.p50,
+  p95: one.p95 - other.p95,
+  p99: one.p99 - other.p99,
+})
 
 export const report = (parts: Omit<Report, 'machine'>): Report => ({
   ...parts,
@@ -51,8 +62,8 @@ export function describe({ bench, runtime, count, rows, ratio, machine }: Report
   const cell = (value: number): string => value.toFixed(value < 10 ? 2 : 1).padStart(9)
   return [
     `${bench} on ${runtime}, ${count} times (${machine.processors} processors, load ${machine.load.toFixed(1)})`,
-    `${' '.repeat(width)}        p50       p95`,
-    ...rows.map(({ name, unit, p50, p95 }) => `${name.padEnd(width)} ${cell(p50)} ${cell(p95)}  ${unit}`),
+    `${' '.repeat(width)}        p50       p95       p99`,
+    ...rows.map(({ name, unit, p50, p95, p99 }) => `${name.padEnd(width)} ${cell(p50)} ${cell(p95)} ${cell(p99)}  ${unit}`),
     `${ratio.of}: ${ratio.value.toFixed(3)}`,
   ].join('\n')
 }
