@@ -1,6 +1,6 @@
 // Anthropic Messages.
 import type { Reply, Usage } from './reply.ts'
-import { answerText, argumentPieces, newId, type StreamEvent, type Writer } from './wire.ts'
+import { answerText, argumentPieces, newId, type StreamEvent, textPieces, type Writer } from './wire.ts'
 
 const errorTypes: Readonly<Record<number, string>> = {
   401: 'authentication_error',
@@ -36,10 +36,12 @@ function whole(reply: Reply): unknown {
 interface Block {
   readonly start: object
   readonly deltas: readonly object[]
-  readonly piece: 'text' | 'other'
+  readonly piece: StreamEvent['piece']
 }
 
-function blocksOf({ thoughts, action }: Reply): Block[] {
+function blocksOf(reply: Reply): Block[] {
+  const { thoughts, action } = reply
+  const words = textPieces(reply)
   const blocks: Block[] = []
   if (thoughts.length > 0) {
     const deltas = [
@@ -48,14 +50,15 @@ function blocksOf({ thoughts, action }: Reply): Block[] {
     ]
     blocks.push({ start: { type: 'thinking', thinking: '', signature: '' }, deltas, piece: 'other' })
   }
-  if (action.type === 'text') {
-    const deltas = action.pieces.map((text) => ({ type: 'text_delta', text }))
+  if (action.type === 'text' || words.length > 0) {
+    const deltas = words.map((text) => ({ type: 'text_delta', text }))
     blocks.push({ start: { type: 'text', text: '' }, deltas, piece: 'text' })
   }
   if (action.type === 'call') {
     const start = { type: 'tool_use', id: newId('toolu_'), name: action.call.tool.name, input: {} }
-    const deltas = argumentPieces(JSON.stringify(action.call.value)).map((json) => ({ type: 'input_json_delta', partial_json: json }))
-    blocks.push({ start, deltas, piece: 'other' })
+    const json = argumentPieces(JSON.stringify(action.call.value), action.argumentPieces)
+    const deltas = json.map((partial_json) => ({ type: 'input_json_delta', partial_json }))
+    blocks.push({ start, deltas, piece: 'arguments' })
   }
   return blocks
 }
@@ -66,7 +69,7 @@ function* stream(reply: Reply): Generator<StreamEvent> {
   yield event('message_start', { message: { ...message(reply), content: [], stop_reason: null, usage } })
   for (const [index, { start, deltas, piece }] of blocksOf(reply).entries()) {
     yield event('content_block_start', { index, content_block: start })
-    for (const delta of deltas) yield { ...event('content_block_delta', { index, delta }), piece }
+    for (const delta of deltas) yield { ...event('content_block_delta', { index, delta }), ...(piece && { piece }) }
     yield event('content_block_stop', { index })
   }
   const delta = { stop_reason: stopReason(reply), stop_sequence: null }

@@ -1,7 +1,7 @@
 // OpenAI Chat Completions.
 import { openaiFailure } from './openai-failure.ts'
 import type { Reply, Usage } from './reply.ts'
-import { answerText, argumentPieces, newId, type StreamEvent, type Writer } from './wire.ts'
+import { answerText, argumentPieces, newId, type StreamEvent, textPieces, type Writer } from './wire.ts'
 
 function usageOf({ input, output, cache_read: cached, reasoning }: Usage) {
   const prompt = input + cached
@@ -44,14 +44,12 @@ function* stream(reply: Reply): Generator<StreamEvent> {
   })
   yield chunk({ role: 'assistant', content: '' })
   for (const thought of reply.thoughts) yield { ...chunk({ reasoning_content: thought }), piece: 'other' }
-  if (reply.action.type === 'text') {
-    for (const content of reply.action.pieces) yield { ...chunk({ content }), piece: 'text' }
-  }
+  for (const content of textPieces(reply)) yield { ...chunk({ content }), piece: 'text' }
   const call = toolCall(reply)
-  if (call) {
+  if (call && reply.action.type === 'call') {
     yield chunk({ tool_calls: [{ index: 0, id: call.id, type: 'function', function: { name: call.function.name, arguments: '' } }] })
-    for (const json of argumentPieces(call.function.arguments)) {
-      yield { ...chunk({ tool_calls: [{ index: 0, function: { arguments: json } }] }), piece: 'other' }
+    for (const json of argumentPieces(call.function.arguments, reply.action.argumentPieces)) {
+      yield { ...chunk({ tool_calls: [{ index: 0, function: { arguments: json } }] }), piece: 'arguments' }
     }
   }
   yield chunk({}, finishReason(reply))

@@ -1,6 +1,6 @@
 // Gemini generateContent and streamGenerateContent.
 import type { Reply, Usage } from './reply.ts'
-import { answerText, newId, type StreamEvent, type Writer } from './wire.ts'
+import { answerText, newId, type StreamEvent, textPieces, type Writer } from './wire.ts'
 
 const statuses: Readonly<Record<number, string>> = {
   400: 'INVALID_ARGUMENT',
@@ -45,9 +45,10 @@ function whole(reply: Reply): unknown {
 function* stream(reply: Reply): Generator<StreamEvent> {
   const { chunk, last } = answerer(reply)
   for (const thought of reply.thoughts) yield { data: chunk([{ text: `**Plan** ${thought}`, thought: true }]), piece: 'other' }
-  if (reply.action.type === 'text') {
-    for (const text of reply.action.pieces) yield { data: chunk([{ text }]), piece: 'text' }
-  }
+  for (const text of textPieces(reply)) yield { data: chunk([{ text }]), piece: 'text' }
+  const { action } = reply
+  // A call comes as a whole.
+  if (action.type === 'call') for (let at = 0; at < action.argumentPieces; at++) yield { data: undefined, piece: 'arguments' }
   const calls = callParts(reply)
   yield { data: last(calls.length > 0 ? calls : [{ text: '' }]) }
 }

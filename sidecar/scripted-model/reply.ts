@@ -14,12 +14,21 @@ export interface Usage {
   readonly reasoning: number
 }
 
+/** `stall` falls silent and `drop` cuts the connection in the middle: of the text, or of the arguments of a call. */
+export type Ending = 'complete' | 'stall' | 'drop'
+
 export type Action =
   | { readonly type: 'fail'; readonly status: number }
   | { readonly type: 'hang' }
-  /** `stall` falls silent and `drop` cuts the connection in the middle of the text. */
-  | { readonly type: 'text'; readonly pieces: readonly string[]; readonly ending: 'complete' | 'stall' | 'drop' }
-  | { readonly type: 'call'; readonly call: ToolCall }
+  | { readonly type: 'text'; readonly pieces: readonly string[]; readonly ending: Ending }
+  /** `said` stands before the call in the same answer. */
+  | {
+      readonly type: 'call'
+      readonly call: ToolCall
+      readonly said: readonly string[]
+      readonly argumentPieces: number
+      readonly ending: Ending
+    }
 
 export interface Reply {
   readonly action: Action
@@ -58,6 +67,20 @@ function textAction(script: Script, schema: Json | undefined): Action {
   return complete(reply ?? `Done: the scripted model has finished step ${script.position}.`)
 }
 
+const defaultArgumentPieces = 3
+const endings: readonly Ending[] = ['stall', 'drop']
+
+function callAction(call: ToolCall, { marks }: Script): Action {
+  const words = marks.get('say')
+  return {
+    type: 'call',
+    call,
+    said: words === undefined ? [] : pieces(words),
+    argumentPieces: Number(marks.get('pieces')) || defaultArgumentPieces,
+    ending: endings.find((ending) => ending === marks.get('arguments')) ?? 'complete',
+  }
+}
+
 function actionFor(script: Script, tools: readonly Tool[], body: Json): Action {
   const { step } = script
   const failure = /^err(?<status>[45]\d\d)$/.exec(step)?.groups?.['status']
@@ -72,7 +95,7 @@ function actionFor(script: Script, tools: readonly Tool[], body: Json): Action {
   if (isText || tools.length === 0) return textAction(script, tools.length === 0 ? answerSchema(body) : undefined)
   if (!isToolStep) return complete(`The script names a step that does not exist: ${step}.`)
   const call = callFor(step === 'text' ? 'finish' : step, { tools, marks: script.marks, source: strings(body).join('\n') })
-  return call ? { type: 'call', call } : complete(`No tool is offered for the step ${step}: ${tools.map(({ name }) => name).join(' ')}`)
+  return call ? callAction(call, script) : complete(`No tool is offered for the step ${step}: ${tools.map(({ name }) => name).join(' ')}`)
 }
 
 function strings(value: unknown): string[] {

@@ -2,7 +2,7 @@
 import { openaiFailure } from './openai-failure.ts'
 import type { Reply, Usage } from './reply.ts'
 import type { ToolCall } from './tool-call.ts'
-import { argumentPieces, newId, type StreamEvent, type Writer } from './wire.ts'
+import { argumentPieces, newId, type StreamEvent, textPieces, type Writer } from './wire.ts'
 
 function usageOf({ input, output, cache_read: cached, reasoning }: Usage) {
   return {
@@ -72,7 +72,7 @@ function callForm(call: ToolCall) {
   }
 }
 
-function* callItem(call: ToolCall, at: number): Events {
+function* callItem(call: ToolCall, pieces: number, at: number): Events {
   const { item, member, input, event } = callForm(call)
   if (member === undefined) {
     yield { type: 'response.output_item.added', output_index: at, item: { ...item, status: 'in_progress' } }
@@ -80,16 +80,18 @@ function* callItem(call: ToolCall, at: number): Events {
   }
   const place = { item_id: item.id, output_index: at }
   yield { type: 'response.output_item.added', output_index: at, item: { ...item, status: 'in_progress', [member]: '' } }
-  for (const delta of argumentPieces(input)) yield { type: `${event}.delta`, ...place, delta, piece: 'other' }
+  for (const delta of argumentPieces(input, pieces)) yield { type: `${event}.delta`, ...place, delta, piece: 'arguments' }
   yield { type: `${event}.done`, ...place, [member]: input }
   return { ...item, [member]: input }
 }
 
-function itemsOf({ thoughts, action }: Reply): ((at: number) => Events)[] {
+function itemsOf(reply: Reply): ((at: number) => Events)[] {
+  const { thoughts, action } = reply
+  const words = textPieces(reply)
   const items: ((at: number) => Events)[] = []
   if (thoughts.length > 0) items.push((at) => reasoningItem(thoughts, at))
-  if (action.type === 'text') items.push((at) => messageItem(action.pieces, at))
-  if (action.type === 'call') items.push((at) => callItem(action.call, at))
+  if (action.type === 'text' || words.length > 0) items.push((at) => messageItem(words, at))
+  if (action.type === 'call') items.push((at) => callItem(action.call, action.argumentPieces, at))
   return items
 }
 

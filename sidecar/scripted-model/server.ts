@@ -95,7 +95,7 @@ function described({ script, reply, tools, hasFound }: Decision): Partial<SeenRe
     ...(hasFound !== undefined && { hasFound }),
     tools: tools.map(({ name, namespace }) => (namespace ? `${namespace}/${name}` : name)),
     ...(action.type === 'call' ? { call: { name: action.call.tool.name, arguments: action.call.value } } : {}),
-    ...(action.type === 'call' || (action.type === 'text' && action.ending === 'complete') ? { usage: reply.usage } : {}),
+    ...('ending' in action && action.ending === 'complete' ? { usage: reply.usage } : {}),
   }
 }
 

@@ -4,10 +4,10 @@ import type { Reply } from './reply.ts'
 
 export interface StreamEvent {
   readonly name?: string
-  /** An object is sent as JSON. */
+  /** An object is sent as JSON. Undefined: nothing is sent, for this protocol does not tell what the model is at. */
   readonly data: unknown
-  /** `text`: a piece of the answer, where a stream may be cut. `other`: a piece of something else. */
-  readonly piece?: 'text' | 'other'
+  /** A piece of the answer, or of a tool's arguments, where a stream may be cut. `other`: a piece of something else. */
+  readonly piece?: 'text' | 'arguments' | 'other'
 }
 
 export interface Writer {
@@ -18,10 +18,16 @@ export interface Writer {
 
 export const newId = (prefix: string): string => prefix + randomBytes(9).toString('hex')
 
-export const answerText = ({ action }: Reply): string => (action.type === 'text' ? action.pieces.join('') : '')
+/** The text of an answer, which may end in a call. */
+export function textPieces({ action }: Reply): readonly string[] {
+  if (action.type === 'text') return action.pieces
+  return action.type === 'call' ? action.said : []
+}
+
+export const answerText = (reply: Reply): string => textPieces(reply).join('')
 
 /** Arguments reach clients in pieces too. */
-export function argumentPieces(json: string): string[] {
-  const size = Math.max(1, Math.ceil(json.length / 3))
-  return Array.from({ length: Math.ceil(json.length / size) }, (_, index) => json.slice(index * size, (index + 1) * size))
+export function argumentPieces(json: string, count: number): string[] {
+  const places = Array.from({ length: count + 1 }, (_, index) => Math.floor((index * json.length) / count))
+  return places.flatMap((start, index) => json.slice(start, places[index + 1] ?? start) || [])
 }

@@ -39,6 +39,18 @@ async function over(seen: SeenRequest): Promise<SeenRequest> {
   return seen
 }
 
+/** What a stream says before it says nothing more, which is taken for granted after a while. */
+async function untilSilent(answer: Response): Promise<string> {
+  const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader()
+  let received = ''
+  for (;;) {
+    const next = await Promise.race([reader?.read(), delay(300).then(() => undefined)])
+    assert.notEqual(next?.done, true, 'the stream has ended')
+    if (!next || next.done) return received
+    received += next.value
+  }
+}
+
 const writeSchema = { type: 'object', properties: { file_path: { type: 'string' }, content: { type: 'string' } }, required: ['file_path'] }
 const shellSchema = {
   type: 'object',
@@ -212,17 +224,23 @@ for (const [name, language] of Object.entries(languages)) {
 
   test(`${name}: a stream that stalls sends some words, then nothing`, async () => {
     const answer = await ask(language, '[[plan:stall]]', { isStream: true })
-    let received = ''
-    await assert.rejects(async () => {
-      const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader()
-      for (;;) {
-        const next = await Promise.race([reader?.read(), delay(300).then(() => undefined)])
-        if (!next || next.done) throw new Error('silent')
-        received += next.value
-      }
-    }, /silent/)
+    const received = await untilSilent(answer)
     assert.match(received, /word2/)
     assert.doesNotMatch(received, /word3/)
+  })
+
+  test(`${name}: a call follows the words of its answer, and may stall or be cut in the middle of its arguments`, async () => {
+    const script = '[[plan:shell]][[say:I will look.]][[command:echo hi]]'
+    const whole = await (await ask(language, script)).json()
+    assert.equal(language.text(whole), 'I will look.')
+    assert.deepEqual(lastSeen().call?.arguments, { command: 'echo hi', wait: 1 })
+    const stalled = await untilSilent(await ask(language, `${script}[[arguments:stall]]`, { isStream: true }))
+    assert.match(stalled, /ok\./)
+    assert.doesNotMatch(stalled, /echo hi/)
+    assert.equal(lastSeen().usage, undefined)
+    const cut = await ask(language, `${script}[[arguments:drop]]`, { isStream: true })
+    await assert.rejects(cut.text(), /terminated/)
+    assert.equal((await over(lastSeen())).closedEarly, true)
   })
 }
 
@@ -261,6 +279,13 @@ test('a request that gets no answer stays open until the client leaves', async (
   await assert.rejects(answer, /abort/)
   await over(seen)
   assert.deepEqual([seen.closedEarly, seen.status], [true, undefined])
+})
+
+test('arguments come in as many pieces as the script says', async () => {
+  const all = await events(await ask(languages.chat, '[[plan:shell]][[command:echo hello]][[pieces:8]]', { isStream: true }))
+  const pieces = texts(all.map((event) => dig(event, 'choices', 0, 'delta', 'tool_calls', 0, 'function', 'arguments')))
+  assert.equal(pieces.length, 8)
+  assert.deepEqual(JSON.parse(pieces.join('')), lastSeen().call?.arguments)
 })
 
 test('slow text comes over time', async () => {
