@@ -21,8 +21,9 @@ import { environmentOf } from './gateway/environment.ts'
 import { Gateway, noEgress } from './gateway/gateway.ts'
 import { Ledger } from './gateway/ledger.ts'
 import { ModelProxy } from './gateway/model-proxy.ts'
+import { createRefresh } from './gateway/oauth-refresh.ts'
 import { readPrices } from './gateway/prices.ts'
-import { createUpstream } from './gateway/upstream.ts'
+import { createUpstream, type Upstream } from './gateway/upstream.ts'
 import { HistoryReaders } from './guest-channel/history-readers.ts'
 import { openHttpGuest } from './guest-channel/http-guest.ts'
 import { openCgroups } from './host/cgroup.ts'
@@ -47,6 +48,7 @@ import { Secrets } from './sandboxes/secrets.ts'
 import { Keyring } from './secrets/keyring.ts'
 import { KeyRotation } from './secrets/rotation.ts'
 import { Secret } from './secrets/secret.ts'
+import { OAuthLogins } from './services/oauth-logins.ts'
 import { ProviderKeys } from './services/provider-keys.ts'
 import { Services } from './services/services.ts'
 import { Database } from './storage/database.ts'
@@ -137,15 +139,13 @@ function openGateway(
     store: SqliteStore
     services: Services
     providerKeys: ProviderKeys
-    trusted: ReturnType<typeof trustedUpstreams>
+    upstream: Upstream
     log: Logger
   },
 ) {
-  const { db, store, services, providerKeys, trusted, log } = parts
+  const { db, store, services, providerKeys, upstream, log } = parts
   const usage = sqliteUsage(db)
   const ledger = new Ledger({ store: usage, now: Date.now, log })
-  const dialer = createDialer({ nameServers: config.nameServers, trusted })
-  const upstream = createUpstream(dialer)
   const grants = {
     grant: providerKeys.grant.bind(providerKeys),
     quotas: ({ serviceId, owner }: { serviceId: number; owner: string }) => services.modelQuotas(serviceId, owner),
@@ -184,15 +184,18 @@ function openCore(
   const serviceStore = sqliteServices(db, store)
   const services = new Services({ store: serviceStore, locks, now, isConfidential: runtimes.has('tee') })
   const trusted = trustedUpstreams(config.trustedUpstreams)
+  const upstream = createUpstream(createDialer({ nameServers: config.nameServers, trusted }))
+  const logins = new OAuthLogins({ store: serviceStore, seal: keyring, refresh: createRefresh(upstream.calls), now })
   const providerKeys = new ProviderKeys({
     services,
     store: serviceStore,
     seal: keyring,
     now,
+    logins,
     isTrusted: trustedUrl(trusted),
     changed: (serviceId) => void secrets.refresh(serviceId),
   })
-  const { gateway, ...metered } = openGateway(config, { db, store, services, providerKeys, trusted, log })
+  const { gateway, ...metered } = openGateway(config, { db, store, services, providerKeys, upstream, log })
   const settled = (id: string) => locks.run(id, () => store.get(id))
   const guests = new Guests({ openGuest: openHttpGuest, gateway, history, settled })
   const agentEnvironment = async (owner: string) => (owner === adminOwner ? readAgentEnvironment(config.agentEnvFile) : {})

@@ -79,6 +79,7 @@ export const failureTable = {
   'provider.invalid': [400, 'The settings of the provider do not fit the rules.'],
   'provider.no_key': [404, 'The service has no key of this provider.'],
   'provider.key_missing': [402, 'A sandbox asked a provider of which its service has no key.'],
+  'provider.login_expired': [402, 'The login at the provider cannot be refreshed any more.'],
   'provider.path_refused': [403, 'Sandboxes may not ask this of the provider.'],
   'provider.model_refused': [403, 'The service does not allow this model.'],
   'provider.unreachable': [502, 'The provider does not answer.'],

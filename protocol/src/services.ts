@@ -49,6 +49,8 @@ export const ProviderKey = z
     base_url: z.string(),
     /** Models that may be asked for, `*` standing for anything; empty: every one. */
     models: z.array(z.string()),
+    /** A key, or a login that the operator refreshes. */
+    kind: z.enum(['key', 'oauth']),
     /** Of the key; empty when it is so short that they would give it away. */
     last_four: z.string(),
     created_at: z.int(),
@@ -57,6 +59,21 @@ export const ProviderKey = z
   })
   .meta({ id: 'ProviderKey' })
 export type ProviderKey = z.infer<typeof ProviderKey>
+
+const ProviderSecret = z.string().regex(/^[\x21-\x7e]{8,4096}$/, 'a key is 8 to 4096 printable characters without spaces')
+
+/** A login at a provider. The operator alone refreshes it, so that it lasts, whoever uses it. */
+const OAuthLogin = z.object({
+  refresh_token: ProviderSecret,
+  /** Where it is refreshed: an https address. */
+  token_url: z.string().max(2048),
+  client_id: z.string().min(1).max(256),
+  /** How the request for a new token is written. */
+  format: z.enum(['form', 'json']).default('form'),
+  access_token: ProviderSecret.optional(),
+  /** Of the access token, in unix seconds; without it, a new one is fetched at once. */
+  expires_at: z.int().min(0).optional(),
+})
 
 const Name = z.string().trim().min(1).max(128)
 const Members = z.array(z.string().min(1).max(128)).max(256, 'at most 256 members')
@@ -138,7 +155,9 @@ export const serviceRoutes = {
     access: 'write',
     tier: 'write',
     body: z.object({
-      key: z.string().regex(/^[\x21-\x7e]{8,4096}$/, 'a key is 8 to 4096 printable characters without spaces'),
+      /** The key, or else `oauth`. */
+      key: ProviderSecret.optional(),
+      oauth: OAuthLogin.optional(),
       /** Of a provider called `custom:<name>`: an https address. */
       base_url: z.string().max(2048).optional(),
       /** Of a provider called `custom:<name>`: the known provider whose API it speaks. */

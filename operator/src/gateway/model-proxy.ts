@@ -22,6 +22,8 @@ export interface Grant {
   readonly key: Secret
   /** Names of models, with `*` for anything; none: every model. */
   readonly models: readonly string[]
+  /** Where the key is the token of a login: is told when the provider does not take it. */
+  readonly login: { refused(): void } | undefined
 }
 
 /** What the gateway asks of services. */
@@ -83,6 +85,7 @@ export class ModelProxy implements Handler {
       contentEncoding: String(answer.headers['content-encoding'] ?? ''),
     })
     const isWhole = await passOn(answer, response, { key: admitted.key.reveal(), tap: (chunk) => reader.push(chunk) })
+    if (answer.statusCode === 401) admitted.login?.refused()
     const isUsed = answer.statusCode < 400
     const sent = Buffer.isBuffer(body) ? body.length : socket.bytesRead - sentBefore
     await this.#settle(admitted, isUsed && request.method === 'POST' ? await reader.end(sent) : undefined, !isUsed || !isWhole)
@@ -113,9 +116,18 @@ export class ModelProxy implements Handler {
     if (isLimited) assertModel(grant, model)
     if (isLimited && isPriced && provider.usage.cost === undefined && !prices.has(provider.id, model)) throw unpriced(provider, model)
     if (isCounted) await ledger.admit(caller, quotas)
-    const credential = provider.credentials[0]
+    const login = grant.login && provider.login
+    const credential = login?.credential ?? provider.credentials[0]
     const url = new URL(`${provider.baseUrl}${call.path}${queryFor(call.query, credential, key.reveal())}`)
-    return { ...grant, caller, call, url, headers: headersFor(request, credential, key.reveal()), runId: runOf(request, call.query), body }
+    return {
+      ...grant,
+      caller,
+      call,
+      url,
+      headers: headersFor(request, { credential, key: key.reveal(), more: login?.headers ?? {} }),
+      runId: runOf(request, call.query),
+      body,
+    }
   }
 
   /** The provider did not answer. */

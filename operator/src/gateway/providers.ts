@@ -28,6 +28,8 @@ export interface Provider {
   readonly credentials: readonly [Credential, ...Credential[]]
   /** `METHOD /path` below the base URL; `*` is one segment or the rest of one, `**` is any. */
   readonly paths: readonly string[]
+  /** How a token of a login goes in, where not as a key does, and what it goes with. */
+  readonly login?: { readonly credential: Credential; readonly headers: Readonly<Record<string, string>> }
   /** Variables by which clients find the key and the address. */
   readonly variables: { readonly key: string; readonly baseUrl: string }
   readonly usage: UsageFields
@@ -38,6 +40,7 @@ const bearer = { header: 'authorization', prefix: 'Bearer ' } as const
 const anthropicApi = {
   credentials: [{ header: 'x-api-key' }, bearer],
   paths: ['POST /v1/messages', 'POST /v1/messages/count_tokens', 'GET /v1/models', 'GET /v1/models/*'],
+  login: { credential: bearer, headers: { 'anthropic-beta': 'oauth-2025-04-20' } },
   variables: { key: 'ANTHROPIC_API_KEY', baseUrl: 'ANTHROPIC_BASE_URL' },
   usage: {
     model: ['model', 'message.model'],
@@ -71,6 +74,7 @@ const openaiApi = {
 const googleApi = {
   credentials: [{ header: 'x-goog-api-key' }, { query: 'key' }, bearer],
   paths: ['POST /v1beta/models/*', 'GET /v1beta/models', 'GET /v1beta/models/*', 'POST /v1/models/*', 'GET /v1/models', 'GET /v1/models/*'],
+  login: { credential: bearer, headers: {} },
   variables: { key: 'GEMINI_API_KEY', baseUrl: 'GOOGLE_GEMINI_BASE_URL' },
   usage: {
     model: ['modelVersion'],
@@ -160,9 +164,9 @@ const known = (id: string): Provider | undefined => providers.find((one) => one.
  * A public https address. Whether the name leads to a public machine is for whoever dials it to see; a number instead of a name, in
  * whichever spelling, never is a name in public.
  */
-function checkedUrl(said: string, isTrusted: IsTrusted): string {
+export function checkedUrl(said: string, isTrusted: IsTrusted): string {
   const refuse = (why: string): never => {
-    throw new Failure('provider.invalid', `The base_url ${why}. Write one such as https://models.example.com/v1.`)
+    throw new Failure('provider.invalid', `The address ${why}. Write one such as https://models.example.com/v1.`)
   }
   if (!URL.canParse(said)) return refuse('is no address')
   const url = new URL(said)

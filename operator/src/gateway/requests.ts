@@ -60,16 +60,24 @@ const credentialQueries = new Set([...everyCredential.flatMap((one) => ('query' 
 
 export const namesIn = (value: string | undefined): string[] => (value ?? '').split(',').map((name) => name.trim().toLowerCase())
 
+export interface Put {
+  readonly credential: Credential
+  readonly key: string
+  /** Added to what the request says under the same names. */
+  readonly more: Readonly<Record<string, string>>
+}
+
 /** Pairs of names and values. @param request its raw headers are read, since some may come more than once */
-export function headersFor(request: IncomingMessage, credential: Credential, key: string): string[] {
+export function headersFor(request: IncomingMessage, { credential, key, more }: Put): string[] {
   const ofConnection = new Set(namesIn(request.headers.connection))
   const kept: string[] = []
   const raw = request.rawHeaders
   for (let index = 0; index + 1 < raw.length; index += 2) {
     const name = raw[index]?.toLowerCase() ?? ''
     const isDropped = ownHeaders.has(name) || credentialHeaders.has(name) || ofConnection.has(name) || name.startsWith('x-forwarded-')
-    if (!isDropped) kept.push(name, raw[index + 1] ?? '')
+    if (!isDropped && !Object.hasOwn(more, name)) kept.push(name, raw[index + 1] ?? '')
   }
+  for (const [name, value] of Object.entries(more)) kept.push(name, [request.headers[name], value].filter(Boolean).join(','))
   if (hasBody(request) && request.headers['content-length'] !== undefined) kept.push('content-length', request.headers['content-length'])
   if ('header' in credential) kept.push(credential.header, `${credential.prefix ?? ''}${key}`)
   return kept

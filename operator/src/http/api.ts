@@ -180,7 +180,12 @@ export function createApi(parts: ApiParts): Api {
     now: Date.now,
     address: (id, port) => addresses.preview(id, port),
   })
-  const view = new View({ store: parts.store, publicUrl: () => addresses.publicUrl(), managingOperator: config.managingOperator })
+  const view = new View({
+    store: parts.store,
+    publicUrl: () => addresses.publicUrl(),
+    managingOperator: config.managingOperator,
+    hasProviderKey: (serviceId) => parts.providerKeys.has(serviceId),
+  })
   const proxy = new PortProxy({ ...parts, answerDeadlineMs: config.proxySeconds * 1000 })
   const shares = new Shares({ most: Math.ceil(config.maxRequests / 2) })
   const strangers = new Strangers(config)

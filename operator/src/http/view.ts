@@ -5,13 +5,23 @@ import type { Store } from '../sandboxes/store.ts'
 
 const seconds = (ms: number): number => Math.floor(ms / 1000)
 
+interface ViewParts {
+  readonly store: Store
+  readonly publicUrl: () => string
+  readonly managingOperator: string | undefined
+  /** Whether a service has a key of any provider. */
+  readonly hasProviderKey: (serviceId: number) => Promise<boolean>
+}
+
 export class View {
   readonly #store: Store
   readonly #publicUrl: () => string
   readonly #managingOperator: string | undefined
+  readonly #hasProviderKey: ViewParts['hasProviderKey']
 
-  constructor(parts: { store: Store; publicUrl: () => string; managingOperator: string | undefined }) {
+  constructor(parts: ViewParts) {
     this.#store = parts.store
+    this.#hasProviderKey = parts.hasProviderKey
     this.#publicUrl = parts.publicUrl
     this.#managingOperator = parts.managingOperator
   }
@@ -59,9 +69,9 @@ export class View {
     return Object.fromEntries(record.ports.map((port) => [String(port), port]))
   }
 
-  /** Whether the sandbox has an environment or secrets of its own, which is all that can be said without naming a provider. */
+  /** Whether the sandbox has an environment or secrets of its own, or its service a key: all that can be said without naming a provider. */
   async hasCredentials(record: SandboxRecord): Promise<boolean> {
     const sealed = await this.#store.sealed(record.id)
-    return sealed.env !== undefined || sealed.secrets !== undefined
+    return sealed.env !== undefined || sealed.secrets !== undefined || this.#hasProviderKey(record.serviceId)
   }
 }

@@ -1,18 +1,20 @@
 // The keys of model providers: sealed in the store, shown to nobody again.
 import { Failure } from '@atoll/protocol'
-import { type IsTrusted, keptProvider, type Provider, providerFor, type SaidOfProvider } from '../gateway/providers.ts'
+import { checkedUrl, type IsTrusted, keptProvider, type Provider, providerFor, type SaidOfProvider } from '../gateway/providers.ts'
 import type { Seal } from '../sandboxes/secrets.ts'
 import { Secret } from '../secrets/secret.ts'
+import { type Login, loginText, type OAuthLogins } from './oauth-logins.ts'
 import type { Asker, Services } from './services.ts'
 import type { ProviderKeyRecord, ServiceStore } from './store.ts'
 
 /** What may be known of a key. */
-export interface KnownKey extends Pick<ProviderKeyRecord, 'provider' | 'models' | 'lastFour' | 'createdAt' | 'lastUsedAt'> {
+export interface KnownKey extends Pick<ProviderKeyRecord, 'provider' | 'models' | 'kind' | 'lastFour' | 'createdAt' | 'lastUsedAt'> {
   readonly baseUrl: string
 }
 
 export interface NewProviderKey {
-  readonly key: Secret
+  /** A key, or a login. */
+  readonly key: Secret | Login
   readonly custom: SaidOfProvider
   readonly models: readonly string[]
 }
@@ -22,6 +24,7 @@ export interface ProviderKeysParts {
   readonly store: ServiceStore
   readonly seal: Seal
   readonly now: () => number
+  readonly logins: OAuthLogins
   readonly isTrusted: IsTrusted
   /** Called when what sandboxes of a service may use has changed. */
   readonly changed: (serviceId: number) => void
@@ -42,14 +45,17 @@ export class ProviderKeys {
     const { services, store, seal, now, isTrusted, changed } = this.#parts
     const service = await services.own(asker, reference)
     const { custom } = providerFor(id, said, isTrusted)
-    const text = key.reveal()
+    const isKey = key instanceof Secret
+    const text = isKey ? key.reveal() : loginText({ ...key, tokenUrl: checkedUrl(key.tokenUrl, isTrusted) })
+    const shown = isKey ? text : key.refreshToken
     const record = {
       serviceId: service.id,
       provider: id,
       custom,
       models,
+      kind: isKey ? ('key' as const) : ('oauth' as const),
       sealed: seal.seal(text, providerKeyContext(service.id, id)),
-      lastFour: text.length < minLengthToShow ? '' : text.slice(-4),
+      lastFour: shown.length < minLengthToShow ? '' : shown.slice(-4),
       createdAt: now(),
       lastUsedAt: undefined,
     }
@@ -83,16 +89,23 @@ export class ProviderKeys {
 
   /**
    * The key itself, for the gateway alone, and what a sandbox of the owner may use it for.
-   * @throws Failure `service.not_found` when the owner is not in the service any more, `provider.key_missing`, `provider.unknown`
+   * @throws Failure `service.not_found` when the owner is not in the service any more, `provider.key_missing`, `provider.unknown`,
+   * `provider.login_expired`, `provider.unreachable`
    */
-  async grant(caller: Inhabitant, id: string): Promise<{ provider: Provider; key: Secret; models: readonly string[] }> {
-    const { services, store, seal } = this.#parts
+  async grant(caller: Inhabitant, id: string): Promise<Granted> {
+    const { services, store, seal, logins } = this.#parts
     await services.modelQuotas(caller.serviceId, caller.owner)
     const record = await store.key(caller.serviceId, id)
     if (!record) throw await this.#missing(caller, id)
-    const { custom, models, sealed } = record
-    const key = new Secret(seal.open(sealed, providerKeyContext(caller.serviceId, id)))
-    return { provider: keptProvider(id, custom), key, models }
+    const { custom, models, sealed, kind } = record
+    const provider = keptProvider(id, custom)
+    const context = providerKeyContext(caller.serviceId, id)
+    if (kind === 'key') return { provider, key: new Secret(seal.open(sealed, context)), models, login: undefined }
+    return { provider, key: await logins.accessToken(record, context), models, login: { refused: () => logins.refused(context) } }
+  }
+
+  async has(serviceId: number): Promise<boolean> {
+    return (await this.#parts.store.keys(serviceId)).length > 0
   }
 
   /** The providers that sandboxes of a service have a key of. */
@@ -109,6 +122,15 @@ export class ProviderKeys {
   }
 }
 
+/** What a sandbox may use of a provider. */
+export interface Granted {
+  readonly provider: Provider
+  readonly key: Secret
+  readonly models: readonly string[]
+  /** Where the key is the token of a login: is told when the provider does not take it. */
+  readonly login: { refused(): void } | undefined
+}
+
 /** A sandbox by what counts here. */
 export interface Inhabitant {
   readonly serviceId: number
@@ -118,10 +140,11 @@ export interface Inhabitant {
 /** What a provider key is sealed for. */
 export const providerKeyContext = (serviceId: number, provider: string): string => `service/${serviceId}/provider-key/${provider}`
 
-const knownOf = ({ provider, custom, models, lastFour, createdAt, lastUsedAt }: ProviderKeyRecord): KnownKey => ({
+const knownOf = ({ provider, custom, models, kind, lastFour, createdAt, lastUsedAt }: ProviderKeyRecord): KnownKey => ({
   provider,
   baseUrl: keptProvider(provider, custom).baseUrl,
   models,
+  kind,
   lastFour,
   createdAt,
   lastUsedAt,

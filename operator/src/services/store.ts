@@ -22,6 +22,7 @@ export interface ProviderKeyRecord {
   readonly custom: CustomProvider | undefined
   /** None: every model. */
   readonly models: readonly string[]
+  readonly kind: 'key' | 'oauth'
   readonly sealed: string
   readonly lastFour: string
   readonly createdAt: number
@@ -47,6 +48,8 @@ export interface ServiceStore {
   setKey(service: ServiceRecord, key: ProviderKeyRecord, by: By): Promise<void>
   key(serviceId: number, provider: string): Promise<ProviderKeyRecord | undefined>
   keys(serviceId: number): Promise<ProviderKeyRecord[]>
+  /** Puts another text in place of the sealed one. False when the key was set anew or removed since it was read. */
+  replaceSealed(read: ProviderKeyRecord, sealed: string): Promise<boolean>
   /** Safe to repeat. */
   removeKey(service: ServiceRecord, provider: string, by: By): Promise<void>
 }

@@ -198,4 +198,9 @@ export const migrations: readonly string[] = [
     update sandbox_egress set authority_sealed = null where sandbox_id = new.id;
   end;
   `,
+
+  // Keys that are logins.
+  `
+  alter table provider_keys add column kind text not null default 'key';
+  `,
 ]

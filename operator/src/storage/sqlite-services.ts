@@ -33,6 +33,7 @@ const KeyRow = z
     provider: z.string(),
     custom_json: orUndefined(json(z.object({ baseUrl: z.string(), like: z.string() }))),
     models_json: json(z.array(z.string())),
+    kind: z.enum(['key', 'oauth']),
     sealed: z.string(),
     last_four: z.string(),
     created_at: z.int(),
@@ -44,6 +45,7 @@ const KeyRow = z
       provider: row.provider,
       custom: row.custom_json,
       models: row.models_json,
+      kind: row.kind,
       sealed: row.sealed,
       lastFour: row.last_four,
       createdAt: row.created_at,
@@ -58,7 +60,7 @@ type Events = Pick<SqliteStore, 'write'>
 /** @param events where events are written, in the same database */
 export const sqliteServices = (db: Database, events: Events): ServiceStore => ({ ...services(db, events), ...providerKeys(db, events) })
 
-type KeyMethods = 'setKey' | 'key' | 'keys' | 'removeKey'
+type KeyMethods = 'setKey' | 'key' | 'keys' | 'replaceSealed' | 'removeKey'
 
 const inserter =
   (db: Database, events: Events) =>
@@ -129,15 +131,16 @@ function providerKeys(db: Database, events: Events): Pick<ServiceStore, KeyMetho
     setKey: async ({ owner }, key, by) =>
       events.write((event) => {
         db.run(
-          `insert into provider_keys (service_id, provider, custom_json, models_json, sealed, last_four, created_at)
-           values (:service, :provider, :custom, :models, :sealed, :last_four, :created)
-           on conflict (service_id, provider) do update set custom_json = :custom, models_json = :models, sealed = :sealed, last_four = :last_four,
+          `insert into provider_keys (service_id, provider, custom_json, models_json, kind, sealed, last_four, created_at)
+           values (:service, :provider, :custom, :models, :kind, :sealed, :last_four, :created)
+           on conflict (service_id, provider) do update set custom_json = :custom, models_json = :models, kind = :kind, sealed = :sealed, last_four = :last_four,
              created_at = :created, last_used_at = null`,
           {
             service: key.serviceId,
             provider: key.provider,
             custom: key.custom ? JSON.stringify(key.custom) : null,
             models: JSON.stringify(key.models),
+            kind: key.kind,
             sealed: key.sealed,
             last_four: key.lastFour,
             created: key.createdAt,
@@ -156,6 +159,13 @@ function providerKeys(db: Database, events: Events): Pick<ServiceStore, KeyMetho
       db
         .all('select * from provider_keys where service_id = :service order by provider', { service: serviceId })
         .map((row) => KeyRow.parse(row)),
+    replaceSealed: async ({ serviceId, provider, createdAt }, sealed) => {
+      const { changes } = db.run(
+        'update provider_keys set sealed = :sealed where service_id = :service and provider = :provider and created_at = :created',
+        { sealed, service: serviceId, provider, created: createdAt },
+      )
+      return changes === 1
+    },
     removeKey: async ({ id, owner }, provider, by) =>
       events.write((event) => {
         const values = { service: id, provider }

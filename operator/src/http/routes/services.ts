@@ -1,6 +1,7 @@
-import type { ProviderKey, Service, serviceRoutes } from '@atoll/protocol'
+import { Failure, type ProviderKey, type RouteRequest, type Service, type serviceRoutes } from '@atoll/protocol'
 import { type Caller, canonicalOwner } from '../../auth/caller.ts'
 import { Secret } from '../../secrets/secret.ts'
+import type { Login } from '../../services/oauth-logins.ts'
 import type { KnownKey, ProviderKeys } from '../../services/provider-keys.ts'
 import type { Asker, Services } from '../../services/services.ts'
 import type { ServiceRecord } from '../../services/store.ts'
@@ -20,14 +21,23 @@ const shownService = ({ isDefault, createdAt, members, ...rest }: ServiceRecord)
   created_at: seconds(createdAt),
 })
 
-const shownKey = ({ provider, baseUrl, models, lastFour, createdAt, lastUsedAt }: KnownKey): ProviderKey => ({
+const shownKey = ({ provider, baseUrl, models, kind, lastFour, createdAt, lastUsedAt }: KnownKey): ProviderKey => ({
   provider,
   base_url: baseUrl,
   models: [...models],
+  kind,
   last_four: lastFour,
   created_at: seconds(createdAt),
   last_used_at: lastUsedAt === undefined ? null : seconds(lastUsedAt),
 })
+
+/** @throws Failure `request.invalid` when it is not just one of both */
+function credentialOf({ key, oauth }: RouteRequest<typeof serviceRoutes.setProviderKey>['body']): Secret | Login {
+  if (key !== undefined && oauth === undefined) return new Secret(key)
+  if (key !== undefined || oauth === undefined) throw new Failure('request.invalid', 'Give either key or oauth.')
+  const { refresh_token: refreshToken, token_url: tokenUrl, client_id: clientId, format, access_token: accessToken, expires_at: at } = oauth
+  return { refreshToken, tokenUrl, clientId, format, accessToken, expiresAt: at === undefined ? undefined : at * 1000 }
+}
 
 const askerOf = ({ owner, scope }: Caller): Asker => ({ owner, isAdmin: scope === 'admin' })
 
@@ -53,7 +63,7 @@ export const serviceHandlers = ({ services, providerKeys }: ServiceParts): Handl
   setProviderKey: async ({ request: { params, body }, caller }) => {
     const custom = { baseUrl: body.base_url, like: body.like }
     return shownKey(
-      await providerKeys.set(askerOf(caller), params.sid, params.provider, { key: new Secret(body.key), custom, models: body.models }),
+      await providerKeys.set(askerOf(caller), params.sid, params.provider, { key: credentialOf(body), custom, models: body.models }),
     )
   },
   removeProviderKey: async ({ request: { params }, caller }) => {
