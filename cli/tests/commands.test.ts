@@ -299,7 +299,10 @@ test('services and provider keys are made, shown, sealed anew and removed, and a
   assert.equal((await atoll(['provider-key', 'set', 'openai'], { input: '' })).code, 2)
   const unknown = await atoll(['provider-key', 'set', 'nobody', '--json'], { input: key })
   assert.deepEqual([unknown.code, JSON.parse(unknown.stderr).code], [1, 'provider.unknown'])
-  assert.match((await atoll(['usage', '--by', 'day,model', '--service', id])).text, /^DAY +MODEL +CALLS +FAILED +INPUT +CACHED +OUTPUT +COST/)
+  assert.match(
+    (await atoll(['usage', '--by', 'day,model', '--service', id])).text,
+    /^DAY +MODEL +CALLS +FAILED +INPUT +CACHED +OUTPUT +COST/,
+  )
   assert.deepEqual(JSON.parse((await atoll(['usage', '--json'])).text), [])
   assert.equal((await atoll(['usage', '--by', 'colour'])).code, 2)
   assert.equal((await atoll(['provider-key', 'rm', 'custom:mine', '--service', id])).text, 'custom:mine\n')
