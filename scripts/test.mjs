@@ -10,7 +10,7 @@ ATOLL_TEST_SKIP_DOCKER=1 leaves out what needs a container engine, and says so.`
 
 async function prepare(chosen) {
   await ensureNodeModules({ dev: true })
-  await ensurePackages(['bubblewrap', 'e2fsprogs', 'util-linux', 'mount'])
+  await ensurePackages(['bubblewrap', 'e2fsprogs', 'util-linux', 'mount', 'iproute2'])
   if (process.env.ATOLL_TEST_SKIP_DOCKER === '1')
     process.stderr.write('Left out: tests on a container engine (ATOLL_TEST_SKIP_DOCKER is set).\n')
   else if (chosen.some((name) => areas[name].engine)) {

@@ -16,9 +16,11 @@ import { adminOwner, ensureAdminKey, SignInLinks } from './auth/first-start.ts'
 import { Sessions } from './auth/session.ts'
 import type { Config } from './config.ts'
 import { createDialer, trustedUpstreams, trustedUrl } from './gateway/dial.ts'
+import { Egress } from './gateway/egress/egress.ts'
+import { proxyVariables } from './gateway/egress/environment.ts'
 import { EgressPolicies, usualPolicy } from './gateway/egress/policies.ts'
 import { environmentOf } from './gateway/environment.ts'
-import { Gateway, noEgress } from './gateway/gateway.ts'
+import { Gateway } from './gateway/gateway.ts'
 import { Ledger } from './gateway/ledger.ts'
 import { ModelProxy } from './gateway/model-proxy.ts'
 import { createRefresh } from './gateway/oauth-refresh.ts'
@@ -137,13 +139,14 @@ function openGateway(
   parts: {
     db: Database
     store: SqliteStore
+    keyring: Keyring
     services: Services
     providerKeys: ProviderKeys
     upstream: Upstream
     log: Logger
   },
 ) {
-  const { db, store, services, providerKeys, upstream, log } = parts
+  const { db, store, keyring, services, providerKeys, upstream, log } = parts
   const usage = sqliteUsage(db)
   const ledger = new Ledger({ store: usage, now: Date.now, log })
   const grants = {
@@ -151,15 +154,29 @@ function openGateway(
     quotas: ({ serviceId, owner }: { serviceId: number; owner: string }) => services.modelQuotas(serviceId, owner),
   }
   const models = new ModelProxy({ grants, ledger, prices: readPrices(config.pricesFile), upstream })
-  const egressPolicies = new EgressPolicies({ store: sqliteEgress(db, store), usual: usualPolicy(config.defaultEgress) })
+  const egressStore = sqliteEgress(db, store)
+  const egressPolicies = new EgressPolicies({ store: egressStore, usual: usualPolicy(config.defaultEgress) })
+  const egress = new Egress({
+    policies: egressPolicies,
+    store: egressStore,
+    seal: keyring,
+    // What the operator's owner trusts is for models: there, keys and budgets are looked after.
+    dialer: createDialer({ nameServers: config.nameServers, trusted: [] }),
+    now: Date.now,
+    log,
+  })
   const gateway = new Gateway({
     models,
-    egress: noEgress,
-    environment: async ({ serviceId }) => environmentOf(await providerKeys.providers(serviceId)),
+    egress,
+    environment: async ({ serviceId, sandboxId }) => ({
+      variables: [...environmentOf(await providerKeys.providers(serviceId)).variables, proxyVariables],
+      caPem: await egress.certificate(sandboxId),
+    }),
     log,
   })
   const closeGateway = async (): Promise<void> => {
     gateway.closeAll()
+    egress.close()
     await ledger.flush().catch(() => undefined) // Logged where it happened.
     await upstream.close()
   }
@@ -195,7 +212,7 @@ function openCore(
     isTrusted: trustedUrl(trusted),
     changed: (serviceId) => void secrets.refresh(serviceId),
   })
-  const { gateway, ...metered } = openGateway(config, { db, store, services, providerKeys, upstream, log })
+  const { gateway, ...metered } = openGateway(config, { db, store, keyring, services, providerKeys, upstream, log })
   const settled = (id: string) => locks.run(id, () => store.get(id))
   const guests = new Guests({ openGuest: openHttpGuest, gateway, history, settled })
   const agentEnvironment = async (owner: string) => (owner === adminOwner ? readAgentEnvironment(config.agentEnvFile) : {})

@@ -67,6 +67,8 @@ export const sidecarPaths = {
   lastingState: 'agents',
   /** A memory file system for the user's secrets, one file each. */
   secrets: '/run/secrets',
+  /** Certificates for programs to trust, in memory: the sidecar makes it before anybody else could. */
+  trust: '/dev/shm/atoll',
   /** In the channel directory too: here the operator listens, for whatever leaves the sandbox. */
   gatewaySocketName: 'gateway.sock',
 } as const
@@ -103,6 +105,8 @@ export interface SidecarEnvironment {
 }
 
 export interface GatewayEnvironment {
+  /** The certificate of the authority by which the gateway looks into TLS; programs must trust it beside those of the system. */
+  readonly caPem?: string | undefined
   /**
    * Groups of variables that belong together, as a placeholder for a key and the address that takes it. Every process gets each group, but
    * none of a group of which it has a variable otherwise: its key would go to the gateway.

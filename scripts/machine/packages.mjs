@@ -11,6 +11,7 @@ const evidence = {
   bubblewrap: ['bwrap'],
   e2fsprogs: ['mkfs.ext4'],
   'util-linux': ['nsenter'],
+  iproute2: ['ip'],
   mount: ['mount'],
   mmdebstrap: ['mmdebstrap'],
   'debian-archive-keyring': ['/usr/share/keyrings/debian-archive-keyring.gpg'],

@@ -1,9 +1,10 @@
 // What the sandbox's processes find in their environment. The sidecar's own environment is no part of it.
 import { existsSync, readFileSync } from 'node:fs'
 import path from 'node:path'
-import type { SidecarEnvironment } from '@atoll/protocol/sidecar'
+import { type SidecarEnvironment, sidecarPaths } from '@atoll/protocol/sidecar'
 import type { User } from './config.ts'
 import { describe, type Log } from './log.ts'
+import { trust } from './trust.ts'
 
 type Variables = Readonly<Record<string, string>>
 
@@ -48,10 +49,13 @@ export function readImageVariables(state: string, log: Log): Variables {
 export class Environment {
   readonly #user: User
   readonly #ofImage: Variables
+  readonly #trustFolder: string
   #given: SidecarEnvironment = { env: {}, secrets: {} }
+  #trusted: readonly Variables[] = []
 
-  constructor(user: User, ofImage: Variables) {
+  constructor(user: User, ofImage: Variables, trustFolder: string = sidecarPaths.trust) {
     this.#user = user
+    this.#trustFolder = trustFolder
     this.#ofImage = ofImage
   }
 
@@ -60,6 +64,8 @@ export class Environment {
   }
 
   replace(given: SidecarEnvironment): void {
+    const caPem = given.gateway?.caPem
+    this.#trusted = caPem === undefined ? [] : trust(this.#trustFolder, caPem)
     this.#given = given
   }
 
@@ -75,7 +81,7 @@ export class Environment {
 
   /** @param without names of which none is to be offered by the gateway, nor what belongs to them */
   withGateway(own: Variables, without: readonly string[] = []): Record<string, string> {
-    const groups = (this.#given.gateway?.variables ?? []).filter((group) =>
+    const groups = [...(this.#given.gateway?.variables ?? []), ...this.#trusted].filter((group) =>
       Object.keys(group).every((name) => !Object.hasOwn(own, name) && !without.includes(name)),
     )
     return Object.assign({}, ...groups, own)

@@ -98,6 +98,7 @@ test('a target is read in exactly one way, or not at all', () => {
       '::1:443',
       '[example.com]:443',
     ],
+    ...['2130706433:80', '0x7f.1:80', '127.1:80', '0177.0.0.1:80', '1.1.1.1.1:80', 'example.1:80'],
     ...['example.com.:443', 'bücher.example:443', 'example.com:４４３', '\\example.com:443', 'example.com:443\0', '[1.1.1.1]:443'],
   ]
   for (const text of refused) assert.equal(parseTarget(text), undefined, text)

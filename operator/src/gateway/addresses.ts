@@ -57,7 +57,7 @@ export function parseTarget(text: string, usualPort?: number): Target | undefine
   const host = (bracketed ?? name).toLowerCase()
   const port = digits === undefined ? usualPort : Number(digits)
   if (port === undefined || port > 65_535) return undefined
-  const isHost = bracketed === undefined ? isIPv4(host) || /^[a-z0-9_-]+(\.[a-z0-9_-]+)*$/.test(host) : isIPv6(host)
+  const isHost = bracketed === undefined ? isIPv4(host) || /^([a-z0-9_-]+\.)*[a-z_][a-z0-9_-]*$/.test(host) : isIPv6(host)
   return isHost ? { host, port } : undefined
 }
 

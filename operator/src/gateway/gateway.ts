@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import path from 'node:path'
 import type { Duplex } from 'node:stream'
-import { Failure } from '@atoll/protocol'
+import type { Failure } from '@atoll/protocol'
 import { type GatewayEnvironment, sidecarPaths } from '@atoll/protocol/sidecar'
 import type { Logger } from 'pino'
 import type { GatewayCaller, Gateway as SandboxGateway } from '../sandboxes/gateway.ts'
@@ -98,12 +98,3 @@ export class Gateway implements SandboxGateway {
     return failure
   }
 }
-
-/** Where nothing but model providers can be reached. */
-export const noEgress: Egress = {
-  request: () => Promise.reject(refused),
-  upgrade: () => Promise.reject(refused),
-  connect: () => Promise.reject(refused),
-  closeSandbox: () => undefined,
-}
-const refused = new Failure('egress.denied', 'Nothing but the model providers can be reached from this sandbox.')

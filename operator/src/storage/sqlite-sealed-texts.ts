@@ -1,4 +1,5 @@
 // Every sealed text of the store, wherever it lies.
+import { authorityContext } from '../gateway/egress/authorities.ts'
 import { environmentContext, secretsContext } from '../sandboxes/secrets.ts'
 import type { SealedTexts } from '../secrets/rotation.ts'
 import { providerKeyContext } from '../services/provider-keys.ts'
@@ -16,7 +17,7 @@ export const sqliteSealedTexts = (db: Database, events: Pick<SqliteStore, 'write
   replaceAll: async (change, { by, keyId }) =>
     events.write((event) => {
       const count = { resealed: 0, unreadable: 0 }
-      for (const { sealed, context, replace } of [...ofSandboxes(db), ...ofServices(db)]) {
+      for (const { sealed, context, replace } of [...ofSandboxes(db), ...ofServices(db), ...ofEgress(db)]) {
         if (typeof sealed !== 'string') continue
         const changed = change(sealed, context)
         if (changed !== undefined) replace(changed)
@@ -54,5 +55,15 @@ const ofServices = (db: Database): SealedText[] =>
       sealed: row['sealed'],
       context: providerKeyContext(service, provider),
       replace: (sealed) => void db.run(update, { service, provider, sealed }),
+    }
+  })
+
+const ofEgress = (db: Database): SealedText[] =>
+  db.all('select sandbox_id, authority_sealed from sandbox_egress where authority_sealed is not null').map((row) => {
+    const id = String(row['sandbox_id'])
+    return {
+      sealed: row['authority_sealed'],
+      context: authorityContext(id),
+      replace: (sealed) => void db.run('update sandbox_egress set authority_sealed = :sealed where sandbox_id = :id', { id, sealed }),
     }
   })
