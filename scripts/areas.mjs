@@ -25,7 +25,7 @@ export const areas = {
   harnesses: {
     files: [
       'sidecar/harnesses/**/*.test.ts',
-      'tests/{agent-history,agents,capabilities,gateway-harnesses,harness-image,harness-install,harnesses}.test.ts',
+      'tests/{agent-history,agents,capabilities,gateway-harnesses,harness-image,harness-install,harnesses,history-readers}.test.ts',
     ],
     engine: true,
   },

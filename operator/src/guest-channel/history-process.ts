@@ -65,10 +65,12 @@ export class HistoryProcess {
       send: (request) => orUnreadable(channel.send(request)),
       call: (request) => orUnreadable(channel.call(request)),
     }
-    this.ended = new Promise<void>((resolve) => this.#child.once('error', () => resolve()).once('exit', () => resolve())).then(() => {
-      channel.close()
-      return rm(socketPath, { force: true })
-    })
+    this.ended = new Promise<void>((resolve) => this.#child.once('error', () => resolve()).once('exit', () => resolve()))
+      .then(() => {
+        channel.close()
+        return rm(socketPath, { force: true })
+      })
+      .catch(() => undefined) // A name of a socket on which nobody listens harms nobody.
   }
 
   /** Waits until it has read the folder. @throws Error with its last words when it cannot */

@@ -14,7 +14,7 @@ export interface HistoryReadersOptions {
   readonly stateDir: string
   readonly runDir: string
   readonly openGuest: OpenGuest
-  readonly log: Logger
+  readonly log: Pick<Logger, 'warn'>
 }
 
 /** Processes at once, each of some 60 MB. */
@@ -22,12 +22,17 @@ const most = 8
 /** Below the ids that sandboxes have, and of nobody: one for each process, so that none can do anything to another. */
 const firstUid = 0x6fff_0000
 const idleMs = 20_000
+/** Who reads for longer makes room when another one waits: a slow reader must not keep all others out. It goes on by its cursor. */
+const turnMs = 10_000
 /** What is read when a sandbox is resumed or removed may go on for so long. */
 const graceMs = 5000
+
+const isBusy = (error: unknown): boolean => error instanceof Failure && error.code === 'request.busy'
 
 interface Opened {
   readonly version: number
   readonly process: Promise<HistoryProcess>
+  readonly startedAt: number
   users: number
   isRetired: boolean
   timer: NodeJS.Timeout | undefined
@@ -67,10 +72,15 @@ export class HistoryReaders implements History {
     const known = this.#opened.get(id)
     if (known?.version === version) return known
     this.close(id)
-    const opened: Opened = { version, process: this.#start(id), users: 0, isRetired: false, timer: undefined }
+    const startedAt = performance.now()
+    const opened: Opened = { version, process: this.#start(id), startedAt, users: 0, isRetired: false, timer: undefined }
     this.#opened.set(id, opened)
-    // One that ended is begun anew; what could not be read is told again for a while, and costs nothing.
-    opened.process.then((process) => process.ended.then(() => this.#forget(id, opened))).catch(() => undefined)
+    const forget = (): void => this.#forget(id, opened)
+    opened.process.then(
+      ({ ended }) => ended.then(forget),
+      // What cannot be read is told again for a while, at no cost.
+      (error: unknown) => isBusy(error) && forget(),
+    )
     return opened
   }
 
@@ -88,7 +98,7 @@ export class HistoryReaders implements History {
       this.#opened.set(id, opened)
     }
     if (opened.isRetired) this.#end(opened)
-    else opened.timer = setTimeout(() => this.close(id), idleMs).unref()
+    else opened.timer = setTimeout(() => this.#opened.get(id) === opened && this.close(id), idleMs).unref()
   }
 
   #end(opened: Opened): void {
@@ -114,7 +124,7 @@ export class HistoryReaders implements History {
   }
 
   async #start(id: string): Promise<HistoryProcess> {
-    const slot = await this.#slot()
+    const slot = await this.#slot(id)
     try {
       const process = await this.#spawn(id, slot)
       this.#slots.set(slot, process)
@@ -132,19 +142,27 @@ export class HistoryReaders implements History {
   }
 
   /** A free number, made free where somebody has one and reads nothing. */
-  async #slot(): Promise<number> {
+  async #slot(forId: string): Promise<number> {
     for (;;) {
       const free = Array.from({ length: most }, (_, index) => firstUid + index).find((uid) => !this.#slots.has(uid))
       if (free !== undefined) {
         this.#slots.set(free, undefined)
         return free
       }
-      const idle = [...this.#opened].find(([, { users }]) => users === 0)
-      if (!idle) throw new Failure('request.busy', `The histories of ${most} stopped sandboxes are being read.`, { retryAfterMs: 1000 })
-      const [id, opened] = idle
+      const [id, opened] = this.#whoMakesRoom(forId)
       this.close(id)
+      this.#end(opened)
       await opened.process.then(({ ended }) => ended).catch(() => undefined)
     }
+  }
+
+  /** @throws Failure `request.busy` */
+  #whoMakesRoom(forId: string): [string, Opened] {
+    const all = [...this.#opened].filter(([id]) => id !== forId)
+    const hadTurn = ({ startedAt }: Opened): boolean => performance.now() - startedAt > turnMs
+    const found = all.find(([, { users }]) => users === 0) ?? all.find(([, opened]) => hadTurn(opened))
+    if (found) return found
+    throw new Failure('request.busy', `The histories of ${most} stopped sandboxes are being read.`, { retryAfterMs: 1000 })
   }
 
   async #spawn(id: string, uid: number): Promise<HistoryProcess> {
