@@ -1,5 +1,6 @@
 import { Command } from 'commander'
 import { addAgent } from './commands/agent.ts'
+import { addAudit } from './commands/audit.ts'
 import { addCp } from './commands/cp.ts'
 import { addCreate } from './commands/create.ts'
 import { addDoctor } from './commands/doctor.ts'
@@ -45,6 +46,7 @@ export function createProgram(): Command {
     addService,
     addProviderKey,
     addUsage,
+    addAudit,
     addHarness,
     addDoctor,
   ]

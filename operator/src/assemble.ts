@@ -9,6 +9,10 @@ import type { Logger } from 'pino'
 import packageJson from '../package.json' with { type: 'json' }
 import { readAgentEnvironment } from './agents/credentials-file.ts'
 import { ImageProbes } from './agents/image-probes.ts'
+import { Audit } from './audit/audit.ts'
+import { followEvents } from './audit/follow-events.ts'
+import { ofOperator } from './audit/happening.ts'
+import { headFile } from './audit/head.ts'
 import { ApiKeys } from './auth/api-keys.ts'
 import { Auth } from './auth/auth.ts'
 import { Challenges } from './auth/challenge.ts'
@@ -54,6 +58,7 @@ import { OAuthLogins } from './services/oauth-logins.ts'
 import { ProviderKeys } from './services/provider-keys.ts'
 import { Services } from './services/services.ts'
 import { Database } from './storage/database.ts'
+import { lastEvent, sqliteAudit } from './storage/sqlite-audit.ts'
 import { sqliteApiKeys, sqliteSessions } from './storage/sqlite-auth.ts'
 import { sqliteEgress } from './storage/sqlite-egress.ts'
 import { sqliteImageProbes } from './storage/sqlite-image-probes.ts'
@@ -241,6 +246,22 @@ function openCore(
   return { guests, gateway, ...metered, secrets, services, providerKeys, rotation, lifecycle, activity: new Activity(store, now), probes }
 }
 
+/** The audit log, which is told of what happens without a request too. */
+async function openAudit(config: Config, { db, store, keyring, log }: { db: Database; store: SqliteStore; keyring: Keyring; log: Logger }) {
+  const file = headFile(path.join(config.stateDir, 'audit-head'))
+  const audit = await Audit.open({ store: sqliteAudit(db), keys: keyring, file, now: Date.now, log })
+  const settle = followEvents({ store, audit, cursor: lastEvent(db), log })
+  const began = async (isFirst: boolean): Promise<void> => {
+    await audit.record(ofOperator('operator.start', { version: packageJson.version }))
+    if (isFirst) await audit.record(ofOperator('key.create', { owner: adminOwner, scope: 'admin' }))
+  }
+  const closeAudit = async (): Promise<void> => {
+    await settle()
+    await audit.close().catch(() => undefined) // Logged where it happened.
+  }
+  return { audit, began, closeAudit, pruneAudit: () => audit.prune(config.auditDays) }
+}
+
 /** Runs `round` again and again, with a pause after each, until it is stopped. Rounds never overlap. */
 function repeat(seconds: number, round: () => Promise<void>): { stop(): Promise<void> } {
   let isStopped = false
@@ -273,6 +294,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
   const db = new Database(path.join(config.stateDir, 'atoll.db'))
   const store = new SqliteStore(db, Date.now)
   const keyring = await openKeyring(config)
+  const { audit, began, closeAudit, pruneAudit } = await openAudit(config, { db, store, keyring, log })
   const { runtimes, history, close: closeRuntimes } = await openRuntimes(config, db.instanceId(), log)
   const defaultRuntime = await chooseDefault(config, runtimes, log)
   const core = openCore(config, { db, store, keyring, runtimes, history, defaultRuntime, log })
@@ -286,6 +308,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
   const api: Api = createApi({
     ...core,
     images,
+    audit,
     config,
     store,
     metrics,
@@ -301,6 +324,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
     metrics.reaped(await reap({ ...core, store, now: Date.now, log }))
     await sessionStore.prune(Date.now())
     await retention.round()
+    await pruneAudit()
     await core.probes.refreshOlderThan(probeAgeMs)
     await images.refresh()
   }
@@ -308,6 +332,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
   return {
     start: async ({ isPersonThere }) => {
       const admin = await ensureAdminKey({ keys, stateDir: config.stateDir })
+      await began(admin.isNew)
       await reconcile(reconcileParts)
       await redeliver(reconcileParts)
       const url = await api.listen()
@@ -326,6 +351,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
       core.guests.closeAll()
       await core.closeGateway()
       await closeRuntimes()
+      await closeAudit()
       db.close()
     },
   }

@@ -132,6 +132,7 @@ export const settings = {
     integer(30, 1),
     'Days after which events are forgotten; of one owner, the last 100 000 are kept.',
   ),
+  auditDays: setting(['ATOLL_AUDIT_DAYS'], integer(365, 1), 'Days after which entries of the audit log are forgotten.'),
   endedDays: setting(
     ['ATOLL_ENDED_DAYS'],
     integer(7, 1),

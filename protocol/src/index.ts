@@ -1,5 +1,6 @@
 // Everything public of the protocol.
 import { agentRoutes } from './agents.ts'
+import { auditRoutes } from './audit.ts'
 import { authRoutes } from './auth.ts'
 import { chatRoutes } from './chat.ts'
 import { egressRoutes } from './egress.ts'
@@ -26,6 +27,7 @@ export {
   Usage,
 } from './agent-events.ts'
 export { AgentRun, AgentSession, agentRoutes, HarnessId, McpServer, SandboxHarness, StartRun, type StartRunInput } from './agents.ts'
+export { type AuditDetail, AuditEntry, AuditHead, auditGenesis, auditRoutes, auditText, auditVias } from './audit.ts'
 export { type AuditAction, auditActions } from './audit-actions.ts'
 export { ApiKey, authRoutes, keyScopes } from './auth.ts'
 export { ChatMessage, ChatPart, ChatProgress, ChatRun, chatRoutes } from './chat.ts'
@@ -92,6 +94,7 @@ export const routes = {
   services: serviceRoutes,
   usage: usageRoutes,
   egress: egressRoutes,
+  audit: auditRoutes,
   events: eventRoutes,
   agents: agentRoutes,
   chats: chatRoutes,

@@ -1,4 +1,5 @@
 import { type RouteOutput, routes, type SandboxEvent, type UsageRow, type usageDimensions } from '@atoll/protocol'
+import { Audit } from './audit.ts'
 import { clientConfig } from './config.ts'
 import { Connection, type Fetch } from './connection.ts'
 import { follow } from './follow.ts'
@@ -37,6 +38,7 @@ export class Atoll {
   readonly sandboxes: Sandboxes
   readonly keys: Keys
   readonly services: Services
+  readonly audit: Audit
   readonly #connection: Connection
 
   constructor(options: AtollOptions = {}) {
@@ -48,6 +50,7 @@ export class Atoll {
     this.sandboxes = new Sandboxes(this.#connection)
     this.keys = new Keys(this.#connection)
     this.services = new Services(this.#connection)
+    this.audit = new Audit(this.#connection)
   }
 
   /** Runtimes, harnesses and features of the operator. */

@@ -13,6 +13,7 @@ export type {
   AgentRun as AgentRunInfo,
   AgentSession,
   ApiKey,
+  AuditEntry,
   ExecResult,
   Exit,
   FailureCode,
@@ -35,6 +36,8 @@ export type {
 export { exitNumber, Failure } from '@atoll/protocol'
 export type { AgentRun, Agents, FollowAgentOptions, PromptOptions, StartAgentOptions } from './agents.ts'
 export { Atoll, type AtollOptions, type Capabilities, type UsageOptions } from './atoll.ts'
+export type { Audit, AuditAnchor, AuditListOptions, AuditVerdict } from './audit.ts'
+export type { AuditProblem } from './audit-chain.ts'
 export type { Fetch } from './connection.ts'
 export { ConnectionFailure } from './connection-failure.ts'
 export type { FileSource, Files, ReadRange } from './files.ts'

@@ -99,12 +99,13 @@ export class ApiKeys {
    * @param owner whose key it must be; undefined: anybody's
    * @throws Failure `key.not_found`
    */
-  async revoke(id: string, owner: string | undefined): Promise<void> {
+  async revoke(id: string, owner: string | undefined): Promise<ApiKeyRecord> {
     const record = await this.#store.get(id)
     if (!record || (owner !== undefined && record.owner !== canonicalOwner(owner))) {
       throw new Failure('key.not_found', `There is no API key ${id}. List yours with GET /api/keys.`)
     }
     await this.#end(record)
+    return record
   }
 
   async #end(record: ApiKeyRecord): Promise<void> {

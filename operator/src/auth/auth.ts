@@ -121,9 +121,9 @@ export class Auth {
     return this.#keys.list(caller.scope === 'admin' ? undefined : caller.owner)
   }
 
-  /** @throws Failure `key.not_found` */
-  async revokeKey(caller: Caller, id: string): Promise<void> {
-    await this.#keys.revoke(id, caller.scope === 'admin' ? undefined : caller.owner)
+  /** The key that was ended. @throws Failure `key.not_found` */
+  async revokeKey(caller: Caller, id: string): Promise<ApiKeyRecord> {
+    return this.#keys.revoke(id, caller.scope === 'admin' ? undefined : caller.owner)
   }
 }
 

@@ -1,6 +1,7 @@
 // The operator's HTTP face: every route with its handler, the doors to ports, and the server around them.
 import {
   agentRoutes,
+  auditRoutes,
   authRoutes,
   chatRoutes,
   egressRoutes,
@@ -17,6 +18,7 @@ import {
 } from '@atoll/protocol'
 import type { Logger } from 'pino'
 import type { ImageProbes } from '../agents/image-probes.ts'
+import type { Audit } from '../audit/audit.ts'
 import type { Auth } from '../auth/auth.ts'
 import type { Config } from '../config.ts'
 import type { EgressPolicies } from '../gateway/egress/policies.ts'
@@ -41,6 +43,7 @@ import { PortProxy } from './port-proxy.ts'
 import { Previews } from './preview.ts'
 import { RateLimiter } from './rate-limit.ts'
 import { agentHandlers } from './routes/agents.ts'
+import { auditHandlers } from './routes/audit.ts'
 import { authHandlers } from './routes/auth.ts'
 import { chatHandlers } from './routes/chat.ts'
 import { egressHandlers } from './routes/egress.ts'
@@ -52,6 +55,7 @@ import { usageHandlers } from './routes/usage.ts'
 import { corsRule, loopbackHosts } from './security-headers.ts'
 import { createServer, type Server } from './server.ts'
 import { Shares, Strangers } from './shares.ts'
+import { Trail } from './trail.ts'
 import { View } from './view.ts'
 
 export interface ApiParts {
@@ -68,6 +72,7 @@ export interface ApiParts {
   readonly activity: Activity
   readonly probes: Probes
   readonly images: ImageProbes
+  readonly audit: Audit
   readonly metrics: Metrics
   readonly log: Logger
   readonly version: string
@@ -161,6 +166,7 @@ function serveRoutes(parts: ApiParts, mount: MountParts, shared: { view: View; p
   serveAll(mount, serviceRoutes, serviceHandlers(parts))
   serveAll(mount, usageRoutes, usageHandlers(parts))
   serveAll(mount, egressRoutes, egressHandlers(parts))
+  serveAll(mount, auditRoutes, auditHandlers(parts))
   serveAll(mount, processRoutes, processHandlers(guest))
   serveAll(mount, terminalRoutes, terminalHandlers(guest))
   serveAll(mount, fileRoutes, fileHandlers(guest))
@@ -189,10 +195,11 @@ export function createApi(parts: ApiParts): Api {
   const proxy = new PortProxy({ ...parts, answerDeadlineMs: config.proxySeconds * 1000 })
   const shares = new Shares({ most: Math.ceil(config.maxRequests / 2) })
   const strangers = new Strangers(config)
+  const trail = new Trail({ audit: parts.audit, clientOf: (incoming) => limits.clientOf(incoming), log })
   const fence = () => ({ cors: corsRule(config.corsOrigins), hosts: addresses.hosts() })
   const isSecure = secureReader(config.trustedProxies)
   const previewDomain = (): string | undefined => addresses.previewDomain()
-  const doors = new Doors({ ...parts, auth, limits, shares, previews, proxy, fence, isSecure, previewDomain })
+  const doors = new Doors({ ...parts, auth, limits, shares, trail, previews, proxy, fence, isSecure, previewDomain })
   const server: Server = createServer({
     log,
     metrics,
@@ -200,7 +207,7 @@ export function createApi(parts: ApiParts): Api {
     fence,
     maxRequests: config.maxRequests,
   })
-  serveRoutes(parts, { ...parts, app: server.app, auth, limits, shares, strangers }, { view, previews, stopping: stopping.signal })
+  serveRoutes(parts, { ...parts, app: server.app, auth, limits, shares, strangers, trail }, { view, previews, stopping: stopping.signal })
   const document = openapi(parts.version)
   server.app.get('/openapi.json', (context) => context.json(document))
   server.app.get('/metrics', async (context) =>

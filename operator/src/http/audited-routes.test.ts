@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { auditActions } from '@atoll/protocol'
 import { servedRoutes } from './openapi.ts'
@@ -25,5 +26,12 @@ test('what is read of secrets and files has a name in the audit log too', () => 
   for (const action of ['secret.read', 'provider_key.read', 'file.read', 'terminal.attach', 'agent.transcript'] as const) {
     assert.ok(named.includes(action), action)
     assert.ok(action in auditActions)
+  }
+})
+
+test('the page about the audit log tells of every action', () => {
+  const page = readFileSync(new URL('../../../docs/audit.md', import.meta.url), 'utf8')
+  for (const [action, [when, meaning]] of Object.entries(auditActions)) {
+    assert.ok(page.includes(`| \`${action}\` | ${meaning} | ${when === 'soon' ? 'soon' : 'before the answer'} |`), action)
   }
 })

@@ -5,6 +5,7 @@ import type { HttpBindings } from '@hono/node-server'
 import type { Hono } from 'hono'
 import type { Caller } from '../auth/caller.ts'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
+import type { Note } from './trail.ts'
 
 export interface Bindings {
   Bindings: HttpBindings
@@ -22,6 +23,8 @@ export interface Call<R extends Route> {
   readonly signal: AbortSignal
   readonly incoming: IncomingMessage
   readonly outgoing: ServerResponse
+  /** Tells the audit log what the request does not say. */
+  readonly note: (note: Note) => void
   /** Answers with another status than the route's usual one. */
   readonly setStatus: (status: number) => void
 }

@@ -1,7 +1,7 @@
 // The doors that are not in the route table: ports of sandboxes, by path or host name, and every upgrade.
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { Failure, terminalProtocol, terminalRoutes } from '@atoll/protocol'
+import { Failure, portProxyPaths, terminalProtocol, terminalRoutes } from '@atoll/protocol'
 import type { Logger } from 'pino'
 import { type Auth, isOurs } from '../auth/auth.ts'
 import { authorize, type Caller } from '../auth/caller.ts'
@@ -19,6 +19,7 @@ import { type Previews, previewCookie, previewParameter } from './preview.ts'
 import { type ProxyAddress, proxyAddress } from './proxy-address.ts'
 import { refuseUpgrade } from './raw-refusal.ts'
 import type { Shares } from './shares.ts'
+import type { Trace, Trail } from './trail.ts'
 
 export interface DoorParts {
   readonly auth: Auth
@@ -28,12 +29,18 @@ export interface DoorParts {
   readonly activity: Activity
   readonly limits: RateLimits
   readonly shares: Shares
+  readonly trail: Trail
   readonly previews: Previews
   readonly proxy: PortProxy
   readonly fence: () => FenceParts
   readonly isSecure: SecureReader
   readonly previewDomain: () => string | undefined
   readonly log: Logger
+}
+
+interface Traced {
+  readonly incoming: IncomingMessage
+  readonly trace: Trace
 }
 
 type Entry = {
@@ -102,7 +109,7 @@ export class Doors {
   /** Answers a request for a port. */
   async request(address: ProxyAddress, requestId: string, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     const { target, token } = takeToken(address.target)
-    const entry = await this.#enter({ ...address, target }, token, incoming)
+    const entry = await this.#enterTraced({ ...address, target }, token, incoming)
     if (entry.token) return setCookieAndReload(entry.token, { ...address, target }, this.#parts.isSecure(incoming), { incoming, outgoing })
     untilAnswered(outgoing, this.#parts.shares.enter(entry.sandbox.owner))
     await this.#parts.proxy.request(this.#call(entry, { ...address, target }, requestId, incoming), incoming, outgoing)
@@ -117,7 +124,7 @@ export class Doors {
       assertFence(this.#parts.fence(), incoming, address)
       if (address) {
         const { target, token } = takeToken(address.target)
-        const entry = await this.#enter(address, token, incoming)
+        const entry = await this.#enterTraced(address, token, incoming)
         await this.#parts.proxy.upgrade(this.#call(entry, { ...address, target }, requestId, incoming), incoming, client, head)
       } else await this.#terminal(incoming, client, head)
     } catch (error) {
@@ -135,8 +142,19 @@ export class Doors {
     }
   }
 
+  /** What a program behind a port gets is not told, but who was not let through to it. */
+  async #enterTraced(address: ProxyAddress, token: string | undefined, incoming: IncomingMessage): Promise<Entry> {
+    const trace = this.#parts.trail.of({ method: 'GET', path: portProxyPaths[0] }, incoming)
+    try {
+      return await this.#enter(address, token, { incoming, trace })
+    } catch (error) {
+      trace.failed(error, address.sandboxId)
+      throw error
+    }
+  }
+
   /** Who may use the port: the holder of a preview token, or the owner with a credential. */
-  async #enter(address: ProxyAddress, token: string | undefined, incoming: IncomingMessage): Promise<Entry> {
+  async #enter(address: ProxyAddress, token: string | undefined, { incoming, trace }: Traced): Promise<Entry> {
     const { lifecycle, limits, previews } = this.#parts
     const { authorization, cookie, 'x-api-key': apiKey } = incoming.headers
     const hasCredential = isOurs.authorization(authorization) || isOurs.apiKey(apiKey)
@@ -149,6 +167,7 @@ export class Doors {
       return { sandbox, ...(token !== undefined && { token: { value: token, expiresAt } }) }
     }
     const caller = await this.#identify(incoming)
+    trace.isBy(caller)
     limits.countProxied(incoming, caller)
     authorize(caller, 'write')
     return { sandbox: await findSandbox(this.#parts, caller, address.sandboxId) }
@@ -164,28 +183,40 @@ export class Doors {
   }
 
   async #terminal(incoming: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {
-    const { guests, activity, limits } = this.#parts
+    const { guests, activity } = this.#parts
     const url = incoming.url ?? '/'
     const found = terminalSocket.exec(url)?.groups ?? onlyTerminalSocket.exec(url)?.groups
     const sid = found?.['sid']
     if (sid === undefined) throw new Failure('route.not_found', 'Nothing can be upgraded on this path.')
-    const { protocols, credential } = offered(incoming)
-    const { authorization = credential && `Bearer ${credential}` } = incoming.headers
-    const caller = await this.#identify(incoming, { ...incoming.headers, authorization })
-    limits.count(terminalRoutes.socket, incoming, caller)
-    authorize(caller, 'write')
-    const sandbox = await findSandbox(this.#parts, caller, found?.['id'])
+    const trace = this.#parts.trail.of(terminalRoutes.socket, incoming)
+    const { protocols, sandbox } = await this.#terminalFor({ incoming, trace }, found?.['id']).catch((error: unknown) => {
+      trace.failed(error, found?.['id'])
+      throw error
+    })
     const release = activity.hold(sandbox.id)
     try {
       const { socket, headers } = await guests
         .of(sandbox)
         .upgrade(`/terminals/${sid}/socket${found?.['query'] ?? ''}`, handshakeOf(incoming, protocols))
+      await trace.done({ sid })
       client.write(handshakeAnswer(headers))
       if (head.length > 0) socket.write(head)
       await joined(client, socket)
     } finally {
       await release()
     }
+  }
+
+  async #terminalFor({ incoming, trace }: Traced, id: string | undefined) {
+    const { protocols, credential } = offered(incoming)
+    const { authorization = credential && `Bearer ${credential}` } = incoming.headers
+    const caller = await this.#identify(incoming, { ...incoming.headers, authorization })
+    trace.isBy(caller)
+    this.#parts.limits.count(terminalRoutes.socket, incoming, caller)
+    authorize(caller, 'write')
+    const sandbox = await findSandbox(this.#parts, caller, id)
+    trace.isAbout(sandbox)
+    return { protocols, sandbox }
   }
 }
 

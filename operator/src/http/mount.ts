@@ -17,6 +17,7 @@ import { readJson } from './body.ts'
 import type { App, Bindings, Call, Handler, Handlers } from './call.ts'
 import type { RateLimits } from './limits.ts'
 import type { Shares, Strangers } from './shares.ts'
+import type { Trace, Trail } from './trail.ts'
 
 export interface MountParts {
   readonly app: App
@@ -27,6 +28,7 @@ export interface MountParts {
   readonly limits: RateLimits
   readonly shares: Shares
   readonly strangers: Strangers
+  readonly trail: Trail
   readonly log: Logger
 }
 
@@ -47,24 +49,33 @@ function serve(parts: MountParts, route: Route, handler: Handler<Route>, path: s
   parts.app.on(route.method, path.replaceAll(/\{(\w+)\}/g, ':$1'), async (context) => {
     context.set('path', path)
     const log = parts.log.child({ requestId: context.get('requestId'), route: path })
+    const trace = parts.trail.of(route, context.env.incoming)
     try {
-      return await answer(parts, route, handler, context)
+      return await answer(parts, { route, handler, trace }, context)
     } catch (error) {
+      trace.failed(error, context.req.param('id'))
       sendFailure(context.env.outgoing, error, log)
       return RESPONSE_ALREADY_SENT
     }
   })
 }
 
-async function answer(parts: MountParts, route: Route, handler: Handler<Route>, context: Context<Bindings>): Promise<Response> {
+interface Asked {
+  readonly route: Route
+  readonly handler: Handler<Route>
+  readonly trace: Trace
+}
+
+async function answer(parts: MountParts, { route, handler, trace }: Asked, context: Context<Bindings>): Promise<Response> {
   const { incoming, outgoing } = context.env
-  const caller = await whoAsks(parts, route, context)
+  const caller = await whoAsks(parts, { route, trace }, context)
   // Who runs the operator may use all of it.
   if (caller && caller.scope !== 'admin') untilAnswered(outgoing, parts.shares.enter(caller.owner))
   // A body that comes slowly costs its sender nothing: nobody keeps others out without a credential.
   if (!caller && route.body) untilAnswered(outgoing, parts.strangers.enter(parts.limits.clientOf(incoming)))
   const sandbox =
     caller && route.path.includes('{id}') ? await findSandbox(parts, caller, context.req.param('id'), route.seesDeleted) : undefined
+  if (sandbox) trace.isAbout(sandbox)
   const request = await parseRequest(route, context)
   if (sandbox) await parts.activity.touch(sandbox.id)
   const abort = new AbortController()
@@ -78,12 +89,14 @@ async function answer(parts: MountParts, route: Route, handler: Handler<Route>, 
     signal: abort.signal,
     incoming,
     outgoing,
+    note: trace.note,
     setStatus: (code: number) => {
       status = code as typeof status
     },
   }
   // The parts were made as the route says; the types of one route are not known in a loop over all.
   const result = await handler(call as unknown as Call<Route>)
+  await trace.done(context.req.param())
   if (route.stream) return RESPONSE_ALREADY_SENT
   return context.json(result as unknown as object, status)
 }
@@ -96,14 +109,21 @@ export function untilAnswered(outgoing: ServerResponse, done: () => void): void 
 }
 
 /** The caller, counted against its limits. Public routes know a caller too when a valid credential is there. */
-async function whoAsks({ auth, limits }: MountParts, route: Route, context: Context<Bindings>): Promise<Caller | undefined> {
+async function whoAsks(
+  { auth, limits }: MountParts,
+  { route, trace }: Pick<Asked, 'route' | 'trace'>,
+  context: Context<Bindings>,
+): Promise<Caller | undefined> {
   const { incoming } = context.env
   if (route.access === 'public') {
     limits.count(route, incoming, undefined)
-    return auth.identify(incoming.headers).catch(() => undefined)
+    const known = await auth.identify(incoming.headers).catch(() => undefined)
+    if (known) trace.isBy(known)
+    return known
   }
   try {
     const caller = await auth.identify(incoming.headers)
+    trace.isBy(caller)
     limits.count(route, incoming, caller)
     authorize(caller, route.access)
     return caller

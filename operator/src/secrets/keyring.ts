@@ -127,6 +127,12 @@ export class Keyring implements Seal {
     return derived(this.#active.root, `atoll/${purpose}/v1`)
   }
 
+  /** The key that the end of the audit log was authenticated with; undefined: it is not in the ring. */
+  auditKey(keyId: string): Secret<Uint8Array> | undefined {
+    const key = this.#keys.get(keyId)
+    return key && derived(key.root, 'atoll/audit/v1')
+  }
+
   /**
    * Makes a new active key; what older keys sealed still opens. A secret of the environment was made new by whoever changed it.
    * @throws Failure `config.invalid` when it comes from the environment and nothing was sealed with another one

@@ -203,4 +203,33 @@ export const migrations: readonly string[] = [
   `
   alter table provider_keys add column kind text not null default 'key';
   `,
+
+  // The audit log, and its end, authenticated with a key that is not in here.
+  `
+  create table audit (
+    seq integer primary key,
+    at integer not null,
+    actor_owner text not null,
+    actor_via text not null,
+    actor_id text not null,
+    action text not null,
+    subject text not null,
+    owner text not null,
+    outcome text not null,
+    client text not null,
+    count integer not null,
+    detail_json text not null,
+    prev text not null,
+    hash text not null
+  ) strict;
+  create index audit_by_owner on audit (owner, seq);
+  create index audit_by_actor on audit (actor_owner, seq);
+  create table audit_head (
+    one integer primary key check (one = 1),
+    seq integer not null,
+    hash text not null,
+    key_id text not null,
+    mac text not null
+  ) strict;
+  `,
 ]

@@ -4,6 +4,7 @@ import type { Auth, SignedIn } from '../../auth/auth.ts'
 import type { KeyRotation } from '../../secrets/rotation.ts'
 import type { Handlers } from '../call.ts'
 import type { RateLimits } from '../limits.ts'
+import type { Note } from '../trail.ts'
 
 const seconds = (ms: number): number => Math.floor(ms / 1000)
 const secondsOrNull = (ms: number | undefined): number | null => (ms === undefined ? null : seconds(ms))
@@ -25,6 +26,11 @@ const shownSession = ({ token, session }: SignedIn) => ({
   expires_at: seconds(session.expiresAt),
 })
 
+const noteOf = ({ session: { id, owner, scope } }: SignedIn, by: string): Note => ({
+  actor: { owner, via: 'session', id },
+  detail: { by, scope },
+})
+
 export interface AuthParts {
   readonly auth: Auth
   readonly limits: RateLimits
@@ -36,24 +42,36 @@ export const authHandlers = ({ auth, limits, rotation }: AuthParts): Handlers<ty
     const { nonce, message, expiresAt } = auth.challenge({ address: body.address, client: limits.clientOf(incoming) })
     return { nonce, message, expires_at: seconds(expiresAt) }
   },
-  session: async ({ request: { body } }) => shownSession(await auth.signIn(body)),
-  signInLink: async ({ request: { body } }) => shownSession(await auth.signInByLink(body.code)),
-  revoke: async ({ incoming }) => {
+  session: async ({ request: { body }, note }) => {
+    const signedIn = await auth.signIn(body)
+    note(noteOf(signedIn, 'wallet'))
+    return shownSession(signedIn)
+  },
+  signInLink: async ({ request: { body }, note }) => {
+    const signedIn = await auth.signInByLink(body.code)
+    note(noteOf(signedIn, 'link'))
+    return shownSession(signedIn)
+  },
+  revoke: async ({ incoming, note }) => {
     const revoked = await auth.signOut(incoming.headers.authorization)
+    note({ detail: { revoked } })
     return revoked ? { revoked } : { revoked, message: 'Token not found in session store' }
   },
-  createKey: async ({ request: { body }, caller }) => {
+  createKey: async ({ request: { body }, caller, note }) => {
     const ttlMs = body.ttl_seconds === undefined ? undefined : body.ttl_seconds * 1000
     const { key, record } = await auth.createKey(caller, { name: body.name, scope: body.scope, owner: body.owner, ttlMs })
+    note({ subject: record.id, owner: record.owner, detail: { scope: record.scope } })
     return { ...shownKey(record), key: key.reveal() }
   },
   listKeys: async ({ caller }) => ({ keys: (await auth.listKeys(caller)).map(shownKey) }),
-  revokeKey: async ({ request: { params }, caller }) => {
-    await auth.revokeKey(caller, params.key_id)
+  revokeKey: async ({ request: { params }, caller, note }) => {
+    const { owner } = await auth.revokeKey(caller, params.key_id)
+    note({ subject: params.key_id, owner })
     return { deleted: true }
   },
-  rotateSealingKey: async ({ caller }) => {
+  rotateSealingKey: async ({ caller, note }) => {
     const { keyId, resealed, unreadable } = await rotation.rotate(caller.owner)
+    note({ subject: keyId, detail: { resealed, unreadable } })
     return { key_id: keyId, resealed, unreadable }
   },
 })

@@ -8,7 +8,8 @@ export interface EgressParts {
 
 export const egressHandlers = ({ egressPolicies }: EgressParts): Handlers<typeof egressRoutes> => ({
   get: async ({ sandbox }) => shownEgress(sandbox.id, await egressPolicies.of(sandbox.id)),
-  set: async ({ sandbox, caller, request: { body } }) => {
+  set: async ({ sandbox, caller, request: { body }, note }) => {
+    note({ detail: { mode: body.mode, presets: body.presets, hosts: body.rules.map(({ host }) => host) } })
     await egressPolicies.set(sandbox, body, caller.owner)
     return shownEgress(sandbox.id, body)
   },

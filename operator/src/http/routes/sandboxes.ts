@@ -45,9 +45,10 @@ const pairOf = (pair: string): readonly [string, string] => {
 const visibleStates = ['creating', 'running', 'stopped', 'deleting'] as const
 
 export const sandboxHandlers = ({ lifecycle, store, metrics, view, now }: SandboxParts): Handlers<typeof sandboxRoutes> => ({
-  create: async ({ request: { body, query }, caller, incoming, setStatus }) => {
+  create: async ({ request: { body, query }, caller, incoming, setStatus, note }) => {
     const startedAt = now()
     const created = await lifecycle.create(caller.owner, body, idempotencyOf(incoming.headers['idempotency-key'], body))
+    note({ subject: created.sandbox.id, detail: { runtime: created.sandbox.runtime } })
     metrics.creationStarted()
     const settled = created.settled.then(
       (sandbox) => {
@@ -104,12 +105,13 @@ export const secretHandlers = ({ secrets, view, store }: SandboxParts): Handlers
     return { status, sandbox_id: sandbox.id, credentials_available: await view.hasCredentials(current) }
   }
   return {
-    get: async ({ sandbox }) => ({
-      sandbox_id: sandbox.id,
-      env_json: { ...(await secrets.environment(sandbox.id)).secrets },
-      credentials_available: await view.hasCredentials(sandbox),
-    }),
-    set: async ({ sandbox, request: { body } }) => {
+    get: async ({ sandbox, note }) => {
+      const env = { ...(await secrets.environment(sandbox.id)).secrets }
+      note({ detail: { names: Object.keys(env) } })
+      return { sandbox_id: sandbox.id, env_json: env, credentials_available: await view.hasCredentials(sandbox) }
+    },
+    set: async ({ sandbox, request: { body }, note }) => {
+      note({ detail: { names: Object.keys(body.env_json) } })
       await secrets.replace(sandbox, body.env_json)
       return changed(sandbox, 'secrets_configured')
     },

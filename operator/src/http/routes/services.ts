@@ -1,4 +1,4 @@
-import { Failure, type ProviderKey, type RouteRequest, type Service, type serviceRoutes } from '@atoll/protocol'
+import { type AuditDetail, Failure, type ProviderKey, type RouteRequest, type Service, type serviceRoutes } from '@atoll/protocol'
 import { type Caller, canonicalOwner } from '../../auth/caller.ts'
 import { Secret } from '../../secrets/secret.ts'
 import type { Login } from '../../services/oauth-logins.ts'
@@ -6,6 +6,7 @@ import type { KnownKey, ProviderKeys } from '../../services/provider-keys.ts'
 import type { Asker, Services } from '../../services/services.ts'
 import type { ServiceRecord } from '../../services/store.ts'
 import type { Handlers } from '../call.ts'
+import type { Note } from '../trail.ts'
 
 export interface ServiceParts {
   readonly services: Services
@@ -41,32 +42,49 @@ function credentialOf({ key, oauth }: RouteRequest<typeof serviceRoutes.setProvi
 
 const askerOf = ({ owner, scope }: Caller): Asker => ({ owner, isAdmin: scope === 'admin' })
 
+/** Tells the audit log which service it is, since `default` is another one for everybody, and its owner of what others do with it. */
+const noteOf = ({ id, owner }: ServiceRecord, detail: AuditDetail = {}): Note => ({ subject: `service-${id}`, owner, detail })
+
+const changeOf = ({ name, members, quotas }: { name?: unknown; members?: unknown; quotas?: object | undefined }): AuditDetail => ({
+  changed: [...(name === undefined ? [] : ['name']), ...(members === undefined ? [] : ['members']), ...Object.keys(quotas ?? {})],
+})
+
 export const serviceHandlers = ({ services, providerKeys }: ServiceParts): Handlers<typeof serviceRoutes> => ({
-  create: async ({ request: { body }, caller }) => {
+  create: async ({ request: { body }, caller, note }) => {
     const owner = canonicalOwner(body.owner ?? caller.owner)
-    return shownService(await services.create(askerOf(caller), { ...body, owner, members: body.members.map(canonicalOwner) }))
+    const made = await services.create(askerOf(caller), { ...body, owner, members: body.members.map(canonicalOwner) })
+    note(noteOf(made))
+    return shownService(made)
   },
   list: async ({ caller }) => ({ services: (await services.list(askerOf(caller))).map(shownService) }),
   get: async ({ request: { params }, caller }) => shownService(await services.get(askerOf(caller), params.sid)),
-  update: async ({ request: { params, body }, caller }) => {
+  update: async ({ request: { params, body }, caller, note }) => {
+    note(noteOf(await services.get(askerOf(caller), params.sid), changeOf(body)))
     const change = { ...body, members: body.members?.map(canonicalOwner) }
     return shownService(await services.update(askerOf(caller), params.sid, change))
   },
-  remove: async ({ request: { params }, caller }) => {
+  remove: async ({ request: { params }, caller, note }) => {
+    note(noteOf(await services.get(askerOf(caller), params.sid)))
     await services.remove(askerOf(caller), params.sid)
     return { deleted: true }
   },
-  listProviderKeys: async ({ request: { params }, caller }) => ({
-    provider_keys: (await providerKeys.list(askerOf(caller), params.sid)).map(shownKey),
-  }),
-  getProviderKey: async ({ request: { params }, caller }) => shownKey(await providerKeys.get(askerOf(caller), params.sid, params.provider)),
-  setProviderKey: async ({ request: { params, body }, caller }) => {
+  listProviderKeys: async ({ request: { params }, caller, note }) => {
+    note(noteOf(await services.get(askerOf(caller), params.sid)))
+    return { provider_keys: (await providerKeys.list(askerOf(caller), params.sid)).map(shownKey) }
+  },
+  getProviderKey: async ({ request: { params }, caller, note }) => {
+    note(noteOf(await services.get(askerOf(caller), params.sid)))
+    return shownKey(await providerKeys.get(askerOf(caller), params.sid, params.provider))
+  },
+  setProviderKey: async ({ request: { params, body }, caller, note }) => {
+    note(noteOf(await services.get(askerOf(caller), params.sid)))
     const custom = { baseUrl: body.base_url, like: body.like }
     return shownKey(
       await providerKeys.set(askerOf(caller), params.sid, params.provider, { key: credentialOf(body), custom, models: body.models }),
     )
   },
-  removeProviderKey: async ({ request: { params }, caller }) => {
+  removeProviderKey: async ({ request: { params }, caller, note }) => {
+    note(noteOf(await services.get(askerOf(caller), params.sid)))
     await providerKeys.remove(askerOf(caller), params.sid, params.provider)
     return { deleted: true }
   },
