@@ -8,17 +8,16 @@ import { describe, type Log } from '../log.ts'
 import { randomId } from '../random-id.ts'
 import type { AgentEnvironment } from './agent-environment.ts'
 import type { RunEvent } from './event-bounds.ts'
-import type { PermissionRequest, Turn, TurnContext, TurnEnd } from './harness.ts'
+import type { HarnessEvent, PermissionRequest, Turn, TurnContext, TurnEnd } from './harness.ts'
 import { agentError } from './harness-error.ts'
 import type { Found } from './inventory.ts'
 import type { Journal, RunEnd } from './journal.ts'
+import { Patience } from './patience.ts'
 import { RunProcesses, runVariable } from './run-processes.ts'
 import { WorkspaceChanges } from './workspace-changes.ts'
 
 const defaultTimeoutMs = 30 * 60_000
 const watchMs = 250
-/** Who has begun to answer, or thinks, may be silent for longer than who has said nothing yet, or falls silent in the middle of a text. */
-const patienceOnceHeard = 10
 /** A run may say for itself how long its model may be silent. */
 const silenceVariable = 'ATOLL_MODEL_SILENCE_MS'
 
@@ -26,19 +25,6 @@ const silenceVariable = 'ATOLL_MODEL_SILENCE_MS'
 export const scratchOf = (runId: string): string => `/tmp/atoll-run-${runId}`
 
 export type StopReason = 'cancel' | 'timeout' | 'silence' | 'shutdown'
-
-/** What is waited for: the program, a first sign of the model, the rest of a text, or whatever a model that answers does next. */
-type Expectation = 'program' | 'sign' | 'rest' | 'more'
-
-const afterEvent: Readonly<Partial<Record<RunEvent['type'], Expectation | 'same'>>> = {
-  'session.linked': 'sign',
-  'mcp.status': 'same',
-  warning: 'same',
-  // It asks anew.
-  retry: 'sign',
-  'text.reset': 'sign',
-  'text.delta': 'rest',
-}
 
 export interface ActiveRunParts {
   readonly id: string
@@ -77,6 +63,15 @@ function turnOf({ request, cwd, nativeSessionId }: ActiveRunParts): Turn {
   }
 }
 
+/** What an event tells the caller; undefined when it only says what the model is at. */
+function saidBy(event: HarnessEvent): RunEvent | undefined {
+  if ('text' in event && event.text === '' && event.type.endsWith('.delta')) return undefined
+  if (event.type !== 'tool.started' && event.type !== 'tool.updated') return event
+  const { isDraft: _, ...told } = event
+  const isEmpty = told.type === 'tool.updated' && !told.input_delta && told.input === undefined && told.output_delta === undefined
+  return isEmpty ? undefined : told
+}
+
 export class ActiveRun {
   readonly done: Promise<RunEnd>
   readonly #parts: ActiveRunParts
@@ -86,21 +81,23 @@ export class ActiveRun {
   readonly #processes: RunProcesses
   readonly #changes: WorkspaceChanges
   readonly #scratch: string
+  readonly #patience: Patience
+  #silence: AgentError | undefined
   #stopReason: StopReason | undefined
-  #heardAt = performance.now()
-  #expects: Expectation = 'program'
 
   constructor(parts: ActiveRunParts) {
     const { id, cwd, config, files, launcher, journal, log } = parts
     this.#parts = parts
     this.#scratch = scratchOf(id)
+    const own = Number(parts.environment.variables[silenceVariable])
+    this.#patience = new Patience(Number.isFinite(own) && own > 0 ? own : config.limits.modelSilenceMs)
     this.#processes = new RunProcesses({
       launcher,
       killMarked: (mark) => files.killMarked(mark),
       runId: id,
       cwd,
       variables: this.#variables,
-      onOutput: () => this.#hear(),
+      onOutput: () => this.#patience.hear(),
       log,
     })
     this.#changes = new WorkspaceChanges({
@@ -180,7 +177,7 @@ export class ActiveRun {
     const { files, found, config } = this.#parts
     const turn = async (): Promise<TurnEnd> => {
       await Promise.all([files.makeDirectory(this.#scratch, '700'), this.#changes.begin()])
-      this.#hear()
+      this.#patience.hear()
       return found.harness.turn(turnOf(this.#parts), this.#context())
     }
     const { promise: overdue, resolve } = Promise.withResolvers<undefined>()
@@ -224,27 +221,10 @@ export class ActiveRun {
     }
   }
 
-  get #silenceMs(): number {
-    const own = Number(this.#parts.environment.variables[silenceVariable])
-    const patience = Number.isFinite(own) && own > 0 ? own : this.#parts.config.limits.modelSilenceMs
-    const isShort = this.#expects === 'sign' || this.#expects === 'rest'
-    return patience * (isShort ? 1 : patienceOnceHeard)
-  }
-
-  get #silence(): AgentError {
-    const { found } = this.#parts
-    if (this.#expects === 'program') return agentError('timeout', `${found.harness.label} was not ready within ${this.#silenceMs} ms.`)
-    return agentError('network', `The model was silent for ${this.#silenceMs} ms.`)
-  }
-
-  #hear(): void {
-    this.#heardAt = performance.now()
-  }
-
-  /** A tool, and a person who is asked, may take their time; the model may not. */
   #watch(): void {
-    if (this.#parts.journal.isWaiting) this.#hear()
-    else if (performance.now() - this.#heardAt > this.#silenceMs) this.stop('silence')
+    if (this.isStopping || !this.#patience.isOver(this.#questions.size > 0)) return
+    this.#silence = this.#patience.errorOf(this.#parts.found.harness.label)
+    this.stop('silence')
   }
 
   #context(): TurnContext {
@@ -262,13 +242,12 @@ export class ActiveRun {
     }
   }
 
-  #emit(event: RunEvent): void {
-    this.#hear()
-    const next = afterEvent[event.type] ?? 'more'
-    if (next !== 'same') this.#expects = next
-    if ('text' in event && event.text === '' && event.type.endsWith('.delta')) return
-    if (event.type === 'session.linked') this.#parts.onLinked(event.native_session_id)
-    const shown = event.type === 'file.changed' ? { ...event, path: this.#changes.shown(event.path) } : event
+  #emit(event: HarnessEvent): void {
+    this.#patience.take(event)
+    const told = saidBy(event)
+    if (!told) return
+    if (told.type === 'session.linked') this.#parts.onLinked(told.native_session_id)
+    const shown = told.type === 'file.changed' ? { ...told, path: this.#changes.shown(told.path) } : told
     this.#parts.journal.tell(shown)
     this.#changes.notice(shown)
   }
@@ -277,6 +256,7 @@ export class ActiveRun {
     if (this.isStopping) return Promise.resolve('reject')
     if (this.#parts.alwaysAllowed.has(name)) return Promise.resolve('allow_once')
     const id = randomId()
+    this.#patience.asked(toolId)
     return new Promise((resolve) => {
       this.#questions.set(id, { name, answer: resolve })
       this.#parts.journal.tell({

@@ -2,13 +2,23 @@
 import type { Readable, Writable } from 'node:stream'
 import type { AgentError, AgentEvent, Exit, McpServer, PermissionDecision, RunOutcome, ToolKind } from '@atoll/protocol'
 
+/**
+ * Of a call's beginning: the model is still at its arguments, and its silence counts. That ends by an update with the input or some
+ * output, or one that says `false`; so does the call with its answer. It is not told on.
+ */
+interface Drafting {
+  readonly isDraft?: boolean
+}
+
 /** An event as a harness tells it; the run adds what is on every event. */
 export type HarnessEvent = AgentEvent extends infer One
   ? One extends { seq: number; type: 'run.started' | 'run.finished' | 'permission.requested' | 'permission.resolved' }
     ? never
-    : One extends { seq: number }
-      ? Omit<One, 'seq' | 'at'>
-      : never
+    : One extends { seq: number; type: 'tool.started' | 'tool.updated' }
+      ? Omit<One, 'seq' | 'at'> & Drafting
+      : One extends { seq: number }
+        ? Omit<One, 'seq' | 'at'>
+        : never
   : never
 
 export interface Turn {
@@ -70,7 +80,10 @@ export interface TurnContext {
   readonly scratch: string
   /** Environment of the run: the sandbox's, the credentials that this harness declares, the run's own. */
   readonly env: Readonly<Record<string, string>>
-  /** A `reasoning.delta` without text is not told on, but says that the model is at work, which may take long. */
+  /**
+   * What holds nothing is not told on, but says what the model is at: a `reasoning.delta` without text that it is at work, which may take
+   * long; a `text.delta`, or a `tool.updated` with an `input_delta`, without text that it is in the middle of something which goes on soon.
+   */
   emit(event: HarnessEvent): void
   /** Asks the caller, and waits. `reject` when the run is cancelled meanwhile. */
   ask(request: PermissionRequest): Promise<PermissionDecision>

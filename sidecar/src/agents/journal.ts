@@ -63,11 +63,6 @@ export class Journal {
     return this.#end
   }
 
-  /** Whether the run is busy with something that is not the model. */
-  get isWaiting(): boolean {
-    return this.#tools.size > 0 || this.#questions.size > 0
-  }
-
   /** Takes up a log where an earlier sidecar left it. */
   resume(): void {
     for (const event of this.#log.events()) {

@@ -61,10 +61,24 @@ describe('a program that speaks ACP', { skip: isThere ? false : `kimi is not in 
   }
 
   test('is told the system prompt, and says what cannot be given to it', async () => {
-    const { events } = await agents.perform(request('[[plan:text]] go', { system_prompt: 'Speak of plovers.', max_turns: 3 }))
+    const skills = { labskill: { description: 'What to do about plovers.', content: 'Plovers eat quinces.' } }
+    const { events } = await agents.perform(request('[[plan:text]] go', { system_prompt: 'Speak of plovers.', skills }))
     assertWhole(events)
     assert.ok(server.requests.some(({ prompt }) => prompt?.includes('Speak of plovers.')))
-    assert.match(told(events, 'warning')[0]?.message ?? '', /limit of turns/)
+    assert.match(told(events, 'warning')[0]?.message ?? '', /skills/)
+  })
+
+  test('ends after as many answers as it may give, also with those of earlier turns', async () => {
+    const plan = '[[plan:shell,shell,shell,text]][[say:Once more.]][[command:sleep 0.2; echo again]]'
+    const first = await agents.perform(request('[[plan:shell,text]][[think]][[command:echo once]]', { max_turns: 2 }))
+    assert.equal(assertWhole(first.events).outcome, 'completed', JSON.stringify(first.run))
+    const { run, events } = await agents.perform(request(plan, { max_turns: 2, session_id: first.run.session_id }))
+    assertWhole(events)
+    assert.deepEqual([run.outcome, run.error, run.text], ['max_turns', null, 'Once more.'])
+    assert.deepEqual(
+      told(events, 'tool.finished').map(({ status }) => status),
+      ['ok', 'ok'],
+    )
   })
 
   test('is refused when it is not there, and fails when it does not speak the protocol', async () => {

@@ -4,6 +4,5 @@ harnessContract({
   id: 'claude-code',
   program: 'claude',
   credentials: (url) => ({ ANTHROPIC_BASE_URL: url, ANTHROPIC_AUTH_TOKEN: 'scripted-token-of-claude' }),
-  limitsTurns: true,
   sessions: '.claude/projects',
 })

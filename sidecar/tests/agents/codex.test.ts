@@ -6,6 +6,5 @@ harnessContract({
   credentials: (url) => ({ OPENAI_BASE_URL: `${url}/v1`, OPENAI_API_KEY: 'scripted-key-of-codex' }),
   model: 'gpt-5.5',
   plainModel: 'scripted',
-  limitsTurns: true,
   sessions: '.codex/sessions',
 })

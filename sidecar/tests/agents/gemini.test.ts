@@ -9,7 +9,7 @@ import { ownSetup } from './own-setup.ts'
 
 harnessContract({
   id: 'gemini',
-  limitsTurns: true,
+  hidesArguments: true,
   program: 'gemini',
   credentials: (url) => ({ GEMINI_API_KEY: 'scripted-key-of-gemini', GOOGLE_GEMINI_BASE_URL: url }),
 })

@@ -14,16 +14,24 @@ export const programs = process.env['ATOLL_HARNESS_PROGRAMS'] ?? path.join(await
 
 export interface HarnessContract {
   readonly id: string
-  readonly program: string
+  /** Undefined: it needs none. */
+  readonly program?: string
+  /** Whether it asks a model, and not only does what a script says. */
+  readonly asksModel?: boolean
   /** How it reaches a model. */
   readonly credentials: (url: string) => Record<string, string>
   readonly model?: string
   /** A model that every tool is offered to, where others have to look for some. */
   readonly plainModel?: string
-  /** Whether it ends after so many answers of the model. */
-  readonly limitsTurns?: boolean
+  /** Whether it shows nothing of a call before it has all the arguments. */
+  readonly hidesArguments?: boolean
   /** Where in the home it keeps its conversations. */
   readonly sessions?: string
+}
+
+interface Performed {
+  readonly run: AgentRun
+  readonly events: readonly AgentEvent[]
 }
 
 const failures: readonly (readonly [step: string, code: AgentErrorCode])[] = [
@@ -42,10 +50,11 @@ export function harnessContract({
   credentials,
   model = 'scripted',
   plainModel = model,
-  limitsTurns = false,
+  hidesArguments = false,
+  asksModel = true,
   sessions,
 }: HarnessContract): void {
-  const isThere = existsSync(path.join(programs, program))
+  const isThere = program === undefined || existsSync(path.join(programs, program))
   describe(`the harness ${id}`, { skip: isThere ? false : `${program} is not in ${programs}` }, () => {
     let agents: AgentClient
     let server: ScriptedModel
@@ -69,8 +78,10 @@ export function harnessContract({
     })
 
     const request = (prompt: string, more: object = {}) => ({ harness: id, model, prompt, timeout_ms: 60_000, ...more })
-    const assertUsage = ({ usage }: AgentRun, seq: number): void => {
-      const counted = server.requests.flatMap((seen) => (seen.seq > seq && seen.usage ? [seen.usage] : []))
+    const assertUsage = ({ run: { usage }, events }: Performed, seq: number): void => {
+      const said = told(events, 'usage').filter(({ scope }) => scope === 'step')
+      const counted = asksModel ? server.requests.flatMap((seen) => (seen.seq > seq && seen.usage ? [seen.usage] : [])) : said
+      assert.ok(counted.length > 0)
       for (const kind of ['input', 'output', 'cache_read', 'cache_write'] as const) {
         assert.equal(
           usage?.[kind],
@@ -83,10 +94,12 @@ export function harnessContract({
 
     test('writes a file by its own tool, streams, and counts the tokens that the model counts', async () => {
       const seq = lastSeq()
-      const { run, events } = await agents.perform(request('[[plan:write,text]][[think]] make hello'))
+      const { run, events } = await agents.perform(
+        request('[[plan:write,text]][[think]][[content:hello from the script]][[reply:It is all done.]] make hello'),
+      )
       const end = assertWhole(events)
       assert.equal(end.outcome, 'completed', JSON.stringify(end))
-      assert.equal(readFileSync(path.join(agents.sidecar.workspace, 'hello.txt'), 'utf8').trim(), 'hello from the scripted model')
+      assert.equal(readFileSync(path.join(agents.sidecar.workspace, 'hello.txt'), 'utf8').trim(), 'hello from the script')
       assert.ok(told(events, 'file.changed').some(({ path: file, change }) => file === 'hello.txt' && change === 'add'))
       assert.equal(told(events, 'file.changed').length, 1)
       const deltas = told(events, 'text.delta')
@@ -100,10 +113,10 @@ export function harnessContract({
         said,
       )
       assert.equal(end.text, said)
-      assert.match(said ?? '', /scripted model has finished/)
+      assert.match(said ?? '', /all done/)
       assert.ok(told(events, 'reasoning.delta').length > 0)
       assert.equal(told(events, 'tool.finished')[0]?.status, 'ok')
-      assertUsage(run, seq)
+      assertUsage({ run, events }, seq)
       assert.equal(told(events, 'usage').filter(({ scope }) => scope === 'run').length, 1)
     })
 
@@ -114,7 +127,7 @@ export function harnessContract({
       const second = await agents.perform(request('[[plan:recall]] which word?', { session_id: first.run.session_id }))
       assert.equal(assertWhole(second.events).outcome, 'completed', JSON.stringify(second.events.at(-1)))
       assert.match(second.run.text ?? '', /quokka/)
-      assertUsage(second.run, seq)
+      assertUsage(second, seq)
     })
 
     test('leaves no process when it is cancelled while a command runs, and its conversation goes on', async () => {
@@ -142,12 +155,13 @@ export function harnessContract({
     for (const [step, code] of failures) {
       test(`tells of ${step} as ${code} within 20 s`, async () => {
         const seq = lastSeq()
+        const startedAt = Date.now()
         const { run, events } = await agents.perform(request(`[[plan:${step}]] try`))
         const endedAt = Date.now()
         assertWhole(events)
         assert.deepEqual([run.outcome, run.error?.code], ['failed', code], JSON.stringify(run.error))
         // From the first failure on: how fast a harness starts is the machine's affair.
-        const failedAt = server.requests.find((seen) => seen.seq > seq)?.at.getTime() ?? 0
+        const failedAt = server.requests.find((seen) => seen.seq > seq)?.at.getTime() ?? startedAt
         assert.ok(endedAt - failedAt < 20_000, `it took ${endedAt - failedAt} ms`)
         const status = /^err(\d+)$/.exec(step)?.[1]
         // Where the harness tells it.
@@ -155,7 +169,9 @@ export function harnessContract({
       })
     }
 
-    test('tells that a model cannot be reached as network within 20 s', async () => {
+    test('tells that a model cannot be reached as network within 20 s', {
+      skip: asksModel ? false : 'it asks none',
+    }, async () => {
       const at = Date.now()
       const { run, events } = await agents.perform(request('[[plan:text]] try', { env_json: credentials('http://127.0.0.1:1') }))
       const tookMs = Date.now() - at
@@ -207,8 +223,9 @@ export function harnessContract({
       assert.equal(run.outcome, 'completed', JSON.stringify(run.error))
       const [tool] = told(events, 'tool.started')
       assert.equal(tool?.kind, 'subagent', JSON.stringify(tool))
-      assert.ok(server.requests.some(({ prompt }) => prompt?.includes('a task for the sub-agent')))
-      assertUsage(run, seq)
+      if (asksModel) assert.ok(server.requests.some(({ prompt }) => prompt?.includes('a task for the sub-agent')))
+      else assert.match(told(events, 'tool.finished')[0]?.output ?? '', /You are the lab agent/)
+      assertUsage({ run, events }, seq)
     })
 
     for (const decision of ['allow_once', 'reject'] as const) {
@@ -228,16 +245,39 @@ export function harnessContract({
       })
     }
 
-    test('ends after as many turns as it may take', { skip: limitsTurns ? false : 'it has no such limit' }, async () => {
-      const plan = '[[plan:shell,shell,shell,shell,text]][[command:sleep 0.2; echo again]] work'
-      const { run, events } = await agents.perform(request(plan, { max_turns: 2 }))
+    test('ends after as many answers as it may take, whatever there was in earlier turns', async () => {
+      const plan = (steps: string): string => `[[plan:${steps}]][[command:sleep 0.2; echo again]] work`
+      const enough = await agents.perform(request(plan('shell,text'), { max_turns: 2 }))
+      assert.equal(assertWhole(enough.events).outcome, 'completed', JSON.stringify(enough.run))
+      const seq = lastSeq()
+      const more = { max_turns: 2, session_id: enough.run.session_id }
+      const { run, events } = await agents.perform(request(plan('shell,shell,shell,shell,text'), more))
       assertWhole(events)
-      assert.equal(run.outcome, 'max_turns', JSON.stringify(run))
-      const shells = told(events, 'tool.started').length
-      assert.ok(shells >= 1 && shells <= 3, `${shells} commands`)
+      assert.deepEqual([run.outcome, run.error], ['max_turns', null], JSON.stringify(run))
+      assert.equal(told(events, 'tool.finished').filter(({ status }) => status === 'ok').length, 2)
+      // Who has no limit of its own is stopped when it has begun to ask for more.
+      const asked = server.requests.filter((seen) => seen.seq > seq && seen.step).length
+      if (asksModel) assert.ok(asked === 2 || asked === 3, `the model was asked ${asked} times`)
     })
 
-    test('tells no credential that a command of it prints', async () => {
+    test('tells that a model fell silent in the middle of the arguments of a call', async () => {
+      const silenceMs = 4000
+      const env = { env_json: { ATOLL_MODEL_SILENCE_MS: String(silenceMs) } }
+      const { run, events } = await agents.perform(request('[[plan:write]][[say:I will write it.]][[arguments:stall]] try', env))
+      assertWhole(events)
+      assert.deepEqual([run.outcome, run.error?.code], ['failed', 'network'], JSON.stringify(run.error))
+      assert.match(run.error?.message ?? '', new RegExp(`silent for ${silenceMs * (hidesArguments ? 10 : 1)} ms`))
+    })
+
+    test('waits for the arguments of a call while they come', async () => {
+      const prompt = '[[plan:write,text]][[say:I will write it.]][[file:long.txt]][[pieces:12]][[delay:800]] take your time'
+      const { run, events } = await agents.perform(request(prompt, { env_json: { ATOLL_MODEL_SILENCE_MS: '4000' } }))
+      assertWhole(events)
+      assert.equal(run.outcome, 'completed', JSON.stringify(run.error))
+      assert.ok(existsSync(path.join(agents.sidecar.workspace, 'long.txt')))
+    })
+
+    test('tells no credential that a command of it prints', { skip: asksModel ? false : 'it needs none' }, async () => {
       const names = Object.keys(credentials(server.url)).filter((name) => !/URL$/.test(name))
       const { run, events } = await agents.perform(request(`[[plan:shell,text]][[command:printenv ${names.join(' ')}]] look`))
       assertWhole(events)

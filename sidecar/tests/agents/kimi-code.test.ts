@@ -3,7 +3,6 @@ import { ownSetup } from './own-setup.ts'
 
 harnessContract({
   id: 'kimi-code',
-  limitsTurns: true,
   program: 'kimi',
   credentials: (url) => ({ KIMI_API_KEY: 'scripted-key-of-kimi', KIMI_BASE_URL: `${url}/v1` }),
 })

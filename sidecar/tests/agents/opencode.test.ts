@@ -3,7 +3,7 @@ import { ownSetup } from './own-setup.ts'
 
 harnessContract({
   id: 'opencode',
-  limitsTurns: true,
+  hidesArguments: true,
   program: 'opencode',
   credentials: (url) => ({ ANTHROPIC_API_KEY: 'scripted-key-of-opencode', ANTHROPIC_BASE_URL: url }),
 })

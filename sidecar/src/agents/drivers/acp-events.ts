@@ -11,6 +11,10 @@ export interface AcpEventsOptions {
   readonly servers: readonly string[]
   /** What the program calls the tool of a call, where it does not say so in the field for it. */
   readonly toolName?: ((call: ToolCallUpdate) => string | undefined) | undefined
+  /** Whether it shows nothing of a call before it has all the arguments. */
+  readonly hidesArguments: boolean
+  /** Called when the model begins another answer. When it may not, nothing of it is told, nor of what comes after. */
+  readonly mayAnswer: (count: number) => boolean
   /** Whether the turn is being cancelled: a tool that ends now has not ended by itself. */
   readonly isCancelled: () => boolean
 }
@@ -43,6 +47,8 @@ const kinds: Readonly<Record<string, ToolKind>> = {
 const textOf = (content: readonly ToolCallContent[] | null | undefined): string =>
   (content ?? []).map((part) => (part.type === 'content' && part.content.type === 'text' ? part.content.text : '')).join('')
 
+const sentenceEnd = /[.!?:;…。！？：`)\]}|>*"'”]\s*$|\n\s*$/u
+
 /** What `next` has beyond `last`; all of it when it is another text. */
 const added = (last: string, next: string): string => (next.startsWith(last) ? next.slice(last.length) : next)
 
@@ -53,6 +59,9 @@ export class AcpEvents {
   #message: OpenMessage | undefined
   #messages = 0
   #lastText: string | undefined
+  #answers = 0
+  #isAnswering = false
+  #isOver = false
 
   constructor(options: AcpEventsOptions) {
     this.#options = options
@@ -63,6 +72,7 @@ export class AcpEvents {
   }
 
   update(update: SessionUpdate): void {
+    if (this.#isOver) return
     switch (update.sessionUpdate) {
       case 'agent_message_chunk':
       case 'agent_thought_chunk':
@@ -83,7 +93,7 @@ export class AcpEvents {
   toolCall(call: ToolCallUpdate): { name: string; kind: ToolKind } {
     this.closeMessage()
     const tool = this.#nameOf(call)
-    if (this.#finished.has(call.toolCallId)) return tool
+    if (this.#finished.has(call.toolCallId) || !this.#answer()) return tool
     const open = this.#open.get(call.toolCallId) ?? this.#start(call, tool)
     if (call.status === 'completed' || call.status === 'failed') this.#finish(call, open)
     else this.#progress(call, open)
@@ -92,8 +102,8 @@ export class AcpEvents {
 
   /** The caller does not want the tool to run. */
   deny(toolId: string): void {
-    if (!this.#open.delete(toolId)) return
-    this.#finished.add(toolId)
+    if (!this.#open.has(toolId)) return
+    this.#close(toolId)
     this.#options.emit({ type: 'tool.finished', tool_id: toolId, status: 'denied' })
   }
 
@@ -108,10 +118,14 @@ export class AcpEvents {
 
   #chunk(kind: OpenMessage['kind'], text: string, nativeId: string | undefined): void {
     if (this.#message && (this.#message.kind !== kind || this.#message.nativeId !== nativeId)) this.closeMessage()
-    if (text === '') return
+    if (text === '' || !this.#answer()) return
     this.#message ??= { kind, id: `message-${++this.#messages}`, nativeId, text: '' }
     this.#message.text += text
-    this.#options.emit({ type: `${kind}.delta`, message_id: this.#message.id, text })
+    const { id: message_id } = this.#message
+    this.#options.emit({ type: `${kind}.delta`, message_id, text })
+    // After a whole sentence, the model may be at the arguments of a call, and long.
+    if (this.#options.hidesArguments && sentenceEnd.test(this.#message.text))
+      this.#options.emit({ type: 'reasoning.delta', message_id, text: '' })
   }
 
   #nameOf(call: ToolCallUpdate): { name: string; kind: ToolKind } {
@@ -129,7 +143,7 @@ export class AcpEvents {
       name,
       kind,
       ...(call.title ? { title: call.title } : {}),
-      ...(call.rawInput === undefined ? {} : { input: call.rawInput }),
+      ...(call.rawInput === undefined ? { isDraft: call.status === 'pending' } : { input: call.rawInput }),
     })
     return open
   }
@@ -143,21 +157,39 @@ export class AcpEvents {
       this.#options.emit({ ...update, input: call.rawInput })
       return
     }
-    if (text === '') return
-    if (open.input === undefined) {
-      // Before the input is whole, some programs show it here as it grows.
-      if (text.startsWith('{') && text !== open.draft) this.#options.emit({ ...update, input_delta: added(open.draft, text) })
+    if (open.input === undefined && text.startsWith('{')) {
+      // Before the input is whole, some programs show it here as it grows, though they call the tool one in progress.
+      if (text !== open.draft) this.#options.emit({ ...update, input_delta: added(open.draft, text) })
       open.draft = text
-    } else if (text !== open.output && text !== open.draft) {
+      return
+    }
+    if (call.status === 'in_progress') this.#options.emit({ ...update, isDraft: false })
+    if (text === '') return
+    if (open.input === undefined) open.draft = text
+    else if (text !== open.output && text !== open.draft) {
       this.#options.emit({ ...update, output_delta: added(open.output, text) })
       open.output = text
     }
   }
 
+  /** An answer goes on until all its calls have ended; the protocol does not say when one is over. */
+  #answer(): boolean {
+    if (this.#isAnswering || this.#isOver) return !this.#isOver
+    this.#isAnswering = true
+    this.#answers += 1
+    this.#isOver = !this.#options.mayAnswer(this.#answers)
+    return !this.#isOver
+  }
+
+  #close(toolId: string): void {
+    this.#open.delete(toolId)
+    this.#finished.add(toolId)
+    if (this.#open.size === 0) this.#isAnswering = false
+  }
+
   #finish(call: ToolCallUpdate, open: OpenTool): void {
     const { toolCallId, content, rawOutput, status } = call
-    this.#open.delete(toolCallId)
-    this.#finished.add(toolCallId)
+    this.#close(toolCallId)
     for (const part of content ?? []) {
       if (part.type !== 'diff' || status !== 'completed') continue
       const change = part.oldText ? (part.newText === '' && kindOf(part) === 'delete' ? 'delete' : 'modify') : 'add'

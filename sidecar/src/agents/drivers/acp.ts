@@ -20,6 +20,10 @@ export interface AcpProgram {
   readonly choosesModel: boolean
   readonly toolName?: (call: Acp.ToolCallUpdate) => string | undefined
   readonly prompt: string
+  /** Whether it shows nothing of a call before it has all the arguments. */
+  readonly hidesArguments: boolean
+  /** The turn ends after so many answers of the model, as far as they can be told apart. 0: no limit, or the program has its own. */
+  readonly maxAnswers?: number
   /** After an earlier session was opened, its history may still be told; it is over when nothing came for so long. */
   readonly quietMs?: number
   /** How long it may take to end by itself. */
@@ -118,6 +122,8 @@ class AcpTurn {
   readonly #program: AcpProgram
   readonly #events: AcpEvents
   readonly #failed = Promise.withResolvers<AcpEnd>()
+  readonly #limited = Promise.withResolvers<void>()
+  #isAtLimit = false
   #isLive = false
 
   constructor(turn: Turn, context: TurnContext, program: AcpProgram) {
@@ -129,6 +135,8 @@ class AcpTurn {
       cwd: turn.cwd,
       servers: Object.keys(turn.mcpServers),
       toolName: program.toolName,
+      hidesArguments: program.hidesArguments,
+      mayAnswer: (count) => this.#mayAnswer(count),
       isCancelled: () => context.signal.aborted,
     })
   }
@@ -151,6 +159,14 @@ class AcpTurn {
 
   get lastText(): string | undefined {
     return this.#events.lastText
+  }
+
+  /** The protocol knows no limit: what begins after the last answer that may be is interrupted. */
+  #mayAnswer(count: number): boolean {
+    const { maxAnswers = 0 } = this.#program
+    this.#isAtLimit = maxAnswers > 0 && count > maxAnswers
+    if (this.#isAtLimit) this.#limited.resolve()
+    return !this.#isAtLimit
   }
 
   async #connect(process: HarnessProcess): Promise<Connection> {
@@ -233,8 +249,9 @@ class AcpTurn {
       cancelled.resolve({ outcome: 'cancelled' })
     }
     signal.addEventListener('abort', cancel, { once: true })
+    void this.#limited.promise.then(cancel)
     try {
-      return await Promise.race([
+      const end = await Promise.race([
         answered.then(({ stopReason }) => ({
           outcome: outcomes[stopReason] ?? 'completed',
           stopReason,
@@ -244,6 +261,7 @@ class AcpTurn {
         cancelled.promise,
         this.#failed.promise,
       ])
+      return this.#isAtLimit ? { ...end, outcome: 'max_turns', stopReason: 'max_turns' } : end
     } finally {
       signal.removeEventListener('abort', cancel)
     }
@@ -251,6 +269,7 @@ class AcpTurn {
 
   async #permit({ options, toolCall }: Acp.RequestPermissionRequest): Promise<Acp.RequestPermissionResponse> {
     const { name, kind } = this.#events.toolCall(toolCall)
+    if (this.#isAtLimit) return { outcome: { outcome: 'cancelled' } }
     const decision = this.#turn.permissionMode === 'auto' ? 'allow_once' : await this.#ask({ options, toolCall }, { name, kind })
     if (decision === 'reject') this.#events.deny(toolCall.toolCallId)
     const wanted = optionKinds[decision]

@@ -96,19 +96,24 @@ export class ClaudeEvents {
   #takeStream(event: Json, parent: string | undefined): void {
     const speaker = this.#speaker(parent)
     const of = parent === undefined ? {} : { parent_tool_id: parent }
-    if (event['type'] === 'message_start') {
-      // An answer that was cut begins anew.
-      for (const block of speaker.blocks.values()) {
-        if (block.kind === 'text' && !block.isDone) this.#emit({ type: 'text.reset', message_id: block.id, ...of })
-      }
-      Object.assign(speaker, { messageId: text(record(event['message'])['id']), blocks: new Map(), whole: 0 } satisfies Speaker)
-      // The model is there, whatever it does first.
-      this.#emit({ type: 'reasoning.delta', message_id: speaker.messageId, text: '', ...of })
-    } else if (event['type'] === 'content_block_start') this.#beginBlock(speaker, event, parent)
+    if (event['type'] === 'message_start') this.#beginAnswer(speaker, text(record(event['message'])['id']), of)
+    else if (event['type'] === 'content_block_start') this.#beginBlock(speaker, event, parent)
     else if (event['type'] === 'content_block_delta') this.#takeDelta(speaker, event, parent)
     else if (event['type'] === 'message_delta') {
       this.#emit({ type: 'usage', scope: 'step', ...claudeUsage(record(event['usage'])), ...of })
     }
+  }
+
+  #beginAnswer(speaker: Speaker, messageId: string, of: { readonly parent_tool_id?: string }): void {
+    // An answer that was cut begins anew.
+    for (const block of speaker.blocks.values()) {
+      if (block.isDone) continue
+      if (block.kind === 'text') this.#emit({ type: 'text.reset', message_id: block.id, ...of })
+      else if (block.kind === 'tool_use') this.#emit({ type: 'tool.finished', tool_id: block.id, status: 'cancelled', ...of })
+    }
+    Object.assign(speaker, { messageId, blocks: new Map(), whole: 0 } satisfies Speaker)
+    // The model is there, whatever it does first.
+    this.#emit({ type: 'reasoning.delta', message_id: messageId, text: '', ...of })
   }
 
   #beginBlock(speaker: Speaker, event: Json, parent: string | undefined): void {
@@ -117,29 +122,22 @@ export class ClaudeEvents {
     const index = count(event['index'])
     const id = kind === 'tool_use' ? text(block['id']) : `${speaker.messageId}-${index}`
     speaker.blocks.set(index, { id, kind, isDone: false })
-    if (kind === 'tool_use') this.#startTool(block, parent)
+    if (kind === 'tool_use') this.#startTool(block, { parent, isDraft: true })
     else if (kind === 'thinking')
       this.#emit({ type: 'reasoning.delta', message_id: id, text: '', ...(parent !== undefined && { parent_tool_id: parent }) })
   }
 
-  #startTool(block: Json, parent: string | undefined): void {
+  #startTool(block: Json, { parent, isDraft }: { readonly parent: string | undefined; readonly isDraft: boolean }): void {
+    const of = parent === undefined ? {} : { parent_tool_id: parent }
     const id = text(block['id'])
     const name = text(block['name'])
-    const input = record(block['input'])
-    const hasInput = Object.keys(input).length > 0
+    const whole = isDraft ? { isDraft } : { input: record(block['input']) }
     if (this.#started.has(id)) {
-      if (hasInput) this.#emit({ type: 'tool.updated', tool_id: id, input, ...(parent !== undefined && { parent_tool_id: parent }) })
+      if (!isDraft) this.#emit({ type: 'tool.updated', tool_id: id, ...whole, ...of })
       return
     }
     this.#started.add(id)
-    this.#emit({
-      type: 'tool.started',
-      tool_id: id,
-      name,
-      kind: toolKind(name) ?? 'other',
-      ...(hasInput && { input }),
-      ...(parent !== undefined && { parent_tool_id: parent }),
-    })
+    this.#emit({ type: 'tool.started', tool_id: id, name, kind: toolKind(name) ?? 'other', ...whole, ...of })
   }
 
   #takeDelta(speaker: Speaker, event: Json, parent: string | undefined): void {
@@ -167,13 +165,19 @@ export class ClaudeEvents {
     const of = parent === undefined ? {} : { parent_tool_id: parent }
     for (const one of list(answer['content'])) {
       const block = record(one)
-      if (block['type'] === 'tool_use') this.#startTool(block, parent)
+      if (block['type'] === 'tool_use') this.#takeCall(speaker, block, parent)
       else if (block['type'] === 'text') {
         this.#emit({ type: 'text.done', message_id: this.#blockId(speaker, 'text', answer), text: text(block['text']), ...of })
       } else if (block['type'] === 'thinking') {
         this.#emit({ type: 'reasoning.done', message_id: this.#blockId(speaker, 'thinking', answer), text: text(block['thinking']), ...of })
       }
     }
+  }
+
+  #takeCall(speaker: Speaker, block: Json, parent: string | undefined): void {
+    const open = [...speaker.blocks.values()].find(({ id }) => id === block['id'])
+    if (open) open.isDone = true
+    this.#startTool(block, { parent, isDraft: false })
   }
 
   #blockId(speaker: Speaker, kind: string, answer: Json): string {

@@ -79,6 +79,12 @@ export function codexError(error: Json): AgentError {
   return agentError('internal', message)
 }
 
+/** What the app server does not tell, Codex logs: the stream of its model. */
+export const codexLog = 'error,codex_api::sse::responses=trace'
+const isOfStream = (line: string): boolean => line.includes('codex_api::sse::responses')
+const argumentPiece = /SSE event: .*"type":"response\.(?:function_call_arguments|custom_tool_call_input)\.delta"/
+const itemEnd = /SSE event: .*"type":"response\.(?:output_item\.done|created)"/
+
 const serverStates: Readonly<Record<string, 'connected' | 'failed' | 'pending'>> = { ready: 'connected', starting: 'pending' }
 
 export class CodexEvents {
@@ -90,6 +96,8 @@ export class CodexEvents {
   #mainThread = ''
   #turnId = ''
   #retries = 0
+  /** Whether the model is at the arguments of a call. */
+  #isAtArguments = false
 
   constructor(context: TurnContext) {
     this.#context = context
@@ -112,6 +120,25 @@ export class CodexEvents {
     const thread = text(params['threadId'])
     const parent = thread === '' || thread === this.#mainThread ? undefined : (this.#callOfThread.get(thread) ?? this.#lastSpawn)
     this.#context.emit(parent === undefined ? event : { ...event, parent_tool_id: parent })
+    // What was told comes another way than the log, and may be older.
+    if (this.#isAtArguments) this.#tellArguments()
+  }
+
+  #tellArguments(): void {
+    this.#context.emit({ type: 'text.delta', message_id: '', text: '' })
+  }
+
+  /** Takes a line of what Codex logs; false when it is not about the stream. */
+  takeLog(line: string): boolean {
+    if (!isOfStream(line)) return false
+    if (argumentPiece.test(line)) {
+      this.#isAtArguments = true
+      this.#tellArguments()
+    } else if (this.#isAtArguments && itemEnd.test(line)) {
+      this.#isAtArguments = false
+      this.#context.emit({ type: 'reasoning.delta', message_id: '', text: '' })
+    }
+    return true
   }
 
   take(method: string, params: Json): void {

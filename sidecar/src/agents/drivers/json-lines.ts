@@ -21,24 +21,30 @@ export class JsonLines {
   readonly exit: Promise<Exit>
   readonly #process: HarnessProcess
   #errors = ''
+  #lastLine = ''
 
-  private constructor(process: HarnessProcess) {
+  private constructor(process: HarnessProcess, takeLog: (line: string) => boolean) {
     this.#process = process
     this.exit = process.exit
     process.stderr.setEncoding('utf8').on('data', (text: string) => {
-      this.#errors = `${this.#errors}${text}`.slice(-tailLength)
+      const lines = `${this.#lastLine}${text}`.split('\n')
+      this.#lastLine = lines.pop() ?? ''
+      for (const line of lines) if (!takeLog(line)) this.#errors = `${this.#errors}${line}\n`.slice(-tailLength)
     })
     void process.exit.then(() => delay(lingerMs)).then(() => process.stdout.destroy())
   }
 
-  /** @throws Failure as `TurnContext.spawn` */
-  static async start(context: TurnContext, spawning: Spawning): Promise<JsonLines> {
-    return new JsonLines(await context.spawn(spawning))
+  /**
+   * `takeLog` is shown each line of standard error; those it answers `true` to are none of the errors.
+   * @throws Failure as `TurnContext.spawn`
+   */
+  static async start(context: TurnContext, spawning: Spawning, takeLog = (_line: string) => false): Promise<JsonLines> {
+    return new JsonLines(await context.spawn(spawning), takeLog)
   }
 
   /** The last that it said beside its documents. */
   get errors(): string {
-    return this.#errors.trim()
+    return `${this.#errors}${this.#lastLine}`.slice(-tailLength).trim()
   }
 
   send(message: object): void {

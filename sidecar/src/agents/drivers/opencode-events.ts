@@ -158,6 +158,7 @@ export class OpencodeEvents {
     const input = JSON.stringify(state['input'] ?? {})
     if (input !== open.input) this.#emit(session, { type: 'tool.updated', tool_id: id, input: state['input'] })
     open.input = input
+    if (state['status'] === 'running') this.#emit(session, { type: 'tool.updated', tool_id: id, isDraft: false })
     if (state['status'] === 'running') this.#output(session, id, text(record(state['metadata'])['output']))
     if (state['status'] === 'completed' || state['status'] === 'error') this.#finish(session, id, state)
   }
@@ -166,7 +167,8 @@ export class OpencodeEvents {
     const kind = toolKind(name, Object.keys(this.#turn.mcpServers)) ?? 'other'
     const open = { session, isSubagent: kind === 'subagent', input: '{}', output: '' }
     this.#tools.set(id, open)
-    this.#emit(session, { type: 'tool.started', tool_id: id, name, kind })
+    // It shows nothing of the arguments before it has them all.
+    this.#emit(session, { type: 'tool.started', tool_id: id, name, kind, isDraft: true })
     return open
   }
 

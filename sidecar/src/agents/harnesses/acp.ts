@@ -8,7 +8,6 @@ const modes = { auto: ['yolo', 'bypassPermissions', 'agent-full-access', 'full-a
 const missing: readonly (readonly [name: string, isWanted: (turn: Turn) => boolean])[] = [
   ['skills', ({ skills }) => Object.keys(skills).length > 0],
   ['subagents', ({ subagents }) => Object.keys(subagents).length > 0],
-  ['a limit of turns', ({ maxTurns }) => maxTurns > 0],
 ]
 
 async function run(command: string, turn: Turn, context: TurnContext): Promise<TurnEnd> {
@@ -19,6 +18,9 @@ async function run(command: string, turn: Turn, context: TurnContext): Promise<T
     modes: modes[turn.permissionMode],
     choosesModel: false,
     prompt: withInstructions(turn),
+    // It is not known.
+    hidesArguments: true,
+    maxAnswers: turn.maxTurns,
     closing: async (end: AcpEnd) => {
       const usage = usageOf(end.answer)
       if (usage) context.emit({ type: 'usage', scope: 'step', ...usage })

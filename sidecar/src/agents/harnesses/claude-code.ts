@@ -51,6 +51,8 @@ function environmentOf({ env, scratch }: TurnContext): Record<string, string> {
     CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: '1',
     CLAUDE_CODE_TMPDIR: scratch,
     CLAUDE_CODE_MAX_RETRIES: env['CLAUDE_CODE_MAX_RETRIES'] ?? retries,
+    // Else the provider may hold an argument back until it has all of it, and nobody can tell that from an answer which has stopped.
+    CLAUDE_CODE_ENABLE_FINE_GRAINED_TOOL_STREAMING: env['CLAUDE_CODE_ENABLE_FINE_GRAINED_TOOL_STREAMING'] ?? '1',
     // Servers that stand in for the provider's know no tools that are looked up later.
     ...(env['ANTHROPIC_BASE_URL'] && { ENABLE_TOOL_SEARCH: env['ENABLE_TOOL_SEARCH'] ?? 'false' }),
   }

@@ -1,6 +1,7 @@
 // Codex, one process for each turn, over its app server: the only route of its with deltas, questions, and the status of a failure.
 import path from 'node:path'
-import { CodexEvents, codexError } from '../drivers/codex-events.ts'
+import { agentsConfig, keyNames, providerConfig, serversConfig, shellConfig } from '../drivers/codex-config.ts'
+import { CodexEvents, codexError, codexLog } from '../drivers/codex-events.ts'
 import { writeSkills } from '../drivers/definitions.ts'
 import { type Json, record, text } from '../drivers/json.ts'
 import { JsonLines } from '../drivers/json-lines.ts'
@@ -10,8 +11,6 @@ import { agentError } from '../harness-error.ts'
 
 /** Subagents that nobody waits for may end their work for so long after the answer. */
 const subagentsMs = 10_000
-const keyNames = ['OPENAI_API_KEY', 'CODEX_API_KEY'] as const
-const provider = 'atoll'
 
 /** What it would ask of others, and the tries that it would make for minutes. */
 const argv = [
@@ -23,43 +22,6 @@ const argv = [
   ]),
   ...['-c', 'features.unbounded_connection_retries=false'],
 ]
-
-/** The built-in provider would ignore the address, and try another protocol first. Without a key, the user's own configuration holds. */
-function providerConfig(env: TurnContext['env']): Json {
-  const key = keyNames.find((name) => env[name])
-  if (key === undefined) return {}
-  const settings = {
-    name: provider,
-    base_url: env['OPENAI_BASE_URL'] || 'https://api.openai.com/v1',
-    env_key: key,
-    wire_api: 'responses',
-    request_max_retries: 1,
-    stream_max_retries: 1,
-  }
-  return { model_provider: provider, model_providers: { [provider]: settings } }
-}
-
-/** A JSON string is a TOML string but for one character. */
-const toml = (value: string): string => JSON.stringify(value).replaceAll('\u007f', String.raw`\u007f`)
-
-async function agentsConfig(turn: Turn, context: TurnContext): Promise<Json> {
-  const agents: Record<string, object> = {}
-  for (const [name, { description, prompt }] of Object.entries(turn.subagents)) {
-    const file = path.join(context.scratch, 'agents', `${name}.toml`)
-    const lines = [`name = ${toml(name)}`, `description = ${toml(description)}`, `developer_instructions = ${toml(prompt)}`]
-    await context.writeFile(file, `${lines.join('\n')}\n`)
-    agents[name] = { description, config_file: file }
-  }
-  return Object.keys(agents).length === 0 ? {} : { agents }
-}
-
-function serversConfig({ mcpServers }: Turn): Json {
-  const servers = Object.entries(mcpServers).map(([name, server]) => [
-    name,
-    'url' in server ? { url: server.url, http_headers: server.headers } : { ...server },
-  ])
-  return servers.length === 0 ? {} : { mcp_servers: Object.fromEntries(servers) }
-}
 
 class CodexTurn {
   readonly #turn: Turn
@@ -75,11 +37,11 @@ class CodexTurn {
   #steps = 0
   #isAtLimit = false
 
-  constructor(turn: Turn, context: TurnContext, program: JsonLines) {
+  constructor(turn: Turn, context: TurnContext, { program, events }: { program: JsonLines; events: CodexEvents }) {
     this.#turn = turn
     this.#context = context
     this.#program = program
-    this.#events = new CodexEvents(context)
+    this.#events = events
     this.#rpc = new JsonRpc(program, {
       notified: (method, params) => this.#notice(method, params),
       requested: (method, params) => this.#answer(method, params),
@@ -125,6 +87,7 @@ class CodexTurn {
       ...providerConfig(this.#context.env),
       ...serversConfig(this.#turn),
       ...(await agentsConfig(this.#turn, this.#context)),
+      ...(await this.#shellConfig()),
     }
     const settings = {
       cwd,
@@ -143,6 +106,11 @@ class CodexTurn {
     this.#events.mainThread = this.#threadId
     this.#context.emit({ type: 'session.linked', native_session_id: this.#threadId })
     if (this.#context.signal.aborted) throw new RpcError(0, 'The run was stopped.')
+  }
+
+  async #shellConfig(): Promise<Json> {
+    const { config } = await this.#rpc.request('config/read', { includeLayers: false, cwd: this.#turn.cwd })
+    return shellConfig(record(record(config)['shell_environment_policy']), this.#context.env)
   }
 
   #began(turnId: string): void {
@@ -244,7 +212,8 @@ export const codex: Harness = {
   credentialEnv: [...keyNames, 'OPENAI_BASE_URL'],
   hasCredentials: (env, hasFile) => keyNames.some((name) => env[name]) || hasFile('.codex/auth.json'),
   turn: async (turn, context) => {
-    const program = await JsonLines.start(context, { argv, cwd: turn.cwd })
-    return new CodexTurn(turn, context, program).run()
+    const events = new CodexEvents(context)
+    const program = await JsonLines.start(context, { argv, env: { RUST_LOG: codexLog }, cwd: turn.cwd }, (line) => events.takeLog(line))
+    return new CodexTurn(turn, context, { program, events }).run()
   },
 }

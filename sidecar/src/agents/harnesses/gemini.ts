@@ -148,6 +148,8 @@ async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
     choosesModel: true,
     toolName: ({ toolCallId }) => /^(?<name>.+?)__/.exec(toolCallId)?.groups?.['name'],
     prompt: turn.prompt,
+    // Nor does the interface of its models.
+    hidesArguments: true,
     quietMs: 200,
     // It writes everything at once, and does not end by itself while it has MCP servers.
     patienceMs: 100,

@@ -140,6 +140,7 @@ async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
     choosesModel: 'KIMI_MODEL_NAME' in model,
     // A conversation keeps the system prompt that it began with.
     prompt: turn.nativeSessionId === undefined ? turn.prompt : withInstructions(turn),
+    hidesArguments: false,
     opened: (id, fail) => {
       sessionId = id
       following = followRecords(context, [news, ownFolder(context), id], (entry) => {
