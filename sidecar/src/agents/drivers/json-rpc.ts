@@ -24,14 +24,17 @@ export class JsonRpc {
   readonly #program: JsonLines
   readonly #waiting = new Map<number, PromiseWithResolvers<Json>>()
   readonly #handlers: RpcHandlers
+  readonly #envelope: object
   /** Resolves when the program has said its last. */
   readonly ended: Promise<void>
   #isEnded = false
   #lastId = 0
 
-  constructor(program: JsonLines, handlers: RpcHandlers) {
+  /** @param envelope stands in every message of ours */
+  constructor(program: JsonLines, handlers: RpcHandlers, envelope: object = {}) {
     this.#program = program
     this.#handlers = handlers
+    this.#envelope = envelope
     this.ended = this.#listen()
   }
 
@@ -58,8 +61,8 @@ export class JsonRpc {
 
   async #answer(id: unknown, method: string, params: Json): Promise<void> {
     const result = await this.#handlers.requested(method, params)
-    if (result) this.#program.send({ id, result })
-    else this.#program.send({ id, error: { code: -32_601, message: `Nobody answers ${method} here.` } })
+    if (result) this.#send({ id, result })
+    else this.#send({ id, error: { code: -32_601, message: `Nobody answers ${method} here.` } })
   }
 
   /** @throws RpcError */
@@ -68,11 +71,15 @@ export class JsonRpc {
     this.#lastId += 1
     const waiting = Promise.withResolvers<Json>()
     this.#waiting.set(this.#lastId, waiting)
-    this.#program.send({ id: this.#lastId, method, params })
+    this.#send({ id: this.#lastId, method, params })
     return waiting.promise
   }
 
   notify(method: string, params: object): void {
-    this.#program.send({ method, params })
+    this.#send({ method, params })
+  }
+
+  #send(message: object): void {
+    this.#program.send({ ...this.#envelope, ...message })
   }
 }

@@ -1,127 +1,222 @@
 // Says what it was told, and does what directives in the prompt ask for. It needs no program and no model, so that every part around a
 // harness can be tried without one.
 //   [[sleep:ms]] [[think:ms]] [[write:path|content]] [[shell:command]] [[ask]] [[recall]] [[fail:code]] [[throw]]
+// Or it plays a plan as the scripted model does, with the same marks: [[plan:write,shell,mcp,skill,sub,text]]
 import { once } from 'node:events'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type AgentErrorCode, Failure } from '@atoll/protocol'
 import { randomId } from '../../random-id.ts'
+import { type EchoScript, readScript, type Step } from '../drivers/echo-script.ts'
+import { type EchoTool, mcpTool, shellTool, skillTool, subagentTool, writeTool } from '../drivers/echo-tools.ts'
 import type { Harness, Turn, TurnContext, TurnEnd } from '../harness.ts'
-import { agentError } from '../harness-error.ts'
+import { agentError, providerError } from '../harness-error.ts'
 
-const directive = /\[\[(\w+)(?::([\s\S]*?))?\]\]/g
 const memory = '.cache/atoll-echo'
-const lastOutputMs = 1000
+const slowPauseMs = 100
+const slowText = Array.from({ length: 100 }, (_, index) => `word${index} `)
 
-/** What one directive did: the end of the turn, or something to say. */
+/** What one step did: the end of the turn, or something to say. */
 type Done = { readonly end: TurnEnd } | { readonly say: string } | undefined
-type Act = (argument: string, turn: Turn, context: TurnContext) => Promise<Done>
+type Act = (argument: string) => Promise<Done>
 
 const cancelled: TurnEnd = { outcome: 'cancelled' }
+const limited: TurnEnd = { outcome: 'max_turns', stopReason: 'max_turns' }
+const words = (text: string): number => text.split(/\s+/).length
 
-async function sleep(argument: string, _turn: Turn, { signal }: TurnContext): Promise<Done> {
-  await delay(Number(argument), undefined, { signal }).catch(() => undefined)
-  return signal.aborted ? { end: cancelled } : undefined
+/** In so many pieces at most, none of which is empty. */
+function pieces(text: string, count: number): readonly string[] {
+  const characters = [...text]
+  const length = Math.max(1, Math.ceil(characters.length / count))
+  return Array.from({ length: count }, (_, index) => characters.slice(index * length, (index + 1) * length).join('')).filter(Boolean)
 }
 
-async function think(argument: string, turn: Turn, context: TurnContext): Promise<Done> {
-  context.emit({ type: 'reasoning.delta', message_id: randomId(), text: 'Let me see.' })
-  return sleep(argument, turn, context)
-}
-
-async function write(argument: string, { cwd }: Turn, { emit, writeFile }: TurnContext): Promise<Done> {
-  const mark = argument.indexOf('|')
-  const file = path.resolve(cwd, argument.slice(0, mark))
-  const tool = { tool_id: randomId() }
-  emit({ type: 'tool.started', ...tool, name: 'write', kind: 'edit', input: { path: file } })
-  await writeFile(file, argument.slice(mark + 1))
-  emit({ type: 'file.changed', path: file, change: 'add', ...tool })
-  emit({ type: 'tool.finished', ...tool, status: 'ok' })
-  return undefined
-}
-
-async function shell(argument: string, { cwd }: Turn, { emit, spawn }: TurnContext): Promise<Done> {
-  const tool = { tool_id: randomId() }
-  emit({ type: 'tool.started', ...tool, name: 'shell', kind: 'shell', input: { command: argument } })
-  const program = await spawn({ argv: ['/bin/sh', '-c', argument], cwd })
-  program.stdin.end()
-  program.stderr.resume()
-  let output = ''
-  program.stdout.setEncoding('utf8').on('data', (text: string) => {
-    output += text
-    emit({ type: 'tool.updated', ...tool, output_delta: text })
-  })
-  const ended = once(program.stdout, 'end')
-  const exit = await program.exit
-  if (exit.type !== 'exited') return { end: cancelled }
-  // Output may be on its way still; what the command left in the background may keep it open for ever.
-  await Promise.race([ended, delay(lastOutputMs)])
-  emit({ type: 'tool.finished', ...tool, status: exit.code === 0 ? 'ok' : 'error', output, exit_code: exit.code })
-  return undefined
-}
-
-async function ask(argument: string, _turn: Turn, { ask: askCaller }: TurnContext): Promise<Done> {
-  const decision = await askCaller({ name: argument || 'question', kind: 'other', input: { question: 'May I?' } })
-  return { say: `The answer was ${decision}. ` }
-}
-
-async function recall(_argument: string, { nativeSessionId }: Turn, { home, readFile }: TurnContext): Promise<Done> {
-  const before = nativeSessionId === undefined ? undefined : await readFile(path.join(home, memory, nativeSessionId))
-  return before === undefined
-    ? { end: { outcome: 'failed', error: agentError('session_not_found', 'Nothing was said before.') } }
-    : { say: before }
-}
+const failed = (error: TurnEnd['error']): Done => ({ end: { outcome: 'failed', error } })
 
 async function fail(argument: string): Promise<Done> {
   const codes: Readonly<Record<string, AgentErrorCode | undefined>> = { auth: 'auth', rate_limit: 'rate_limit', server: 'server' }
-  return { end: { outcome: 'failed', error: agentError(codes[argument] ?? 'internal', 'It was asked to fail.') } }
+  return failed(agentError(codes[argument] ?? 'internal', 'It was asked to fail.'))
 }
 
 async function throwOne(): Promise<Done> {
   throw new Error('It was asked to throw.')
 }
 
-const acts: Readonly<Record<string, Act | undefined>> = { sleep, think, write, shell, ask, recall, fail, throw: throwOne }
+class EchoTurn {
+  readonly #turn: Turn
+  readonly #context: TurnContext
+  readonly #script: EchoScript
+  readonly #acts: Readonly<Record<string, Act | undefined>>
+  #answers = 0
 
-/** The prompt without its directives, in at least three pieces. */
-function pieces(text: string): readonly string[] {
-  const said = text.trim() || 'Done, all of it.'
-  const length = Math.max(1, Math.ceil([...said].length / 3))
-  const characters = [...said]
-  return [0, 1, 2].map((index) => characters.slice(index * length, (index + 1) * length).join('')).filter((piece) => piece !== '')
-}
-
-async function turn(given: Turn, context: TurnContext): Promise<TurnEnd> {
-  const { emit, home, signal, writeFile } = context
-  const id = given.nativeSessionId ?? randomId()
-  emit({ type: 'session.linked', native_session_id: id })
-  let said = ''
-  for (const [whole, name = '', argument = ''] of given.prompt.matchAll(directive)) {
-    const act = acts[name]
-    if (!act) throw new Failure('request.invalid', `${whole} is no directive of echo.`)
-    const done = await act(argument, given, context)
-    if (done && 'end' in done) return done.end
-    said += done?.say ?? ''
-    if (signal.aborted) return cancelled
+  constructor(turn: Turn, context: TurnContext) {
+    this.#turn = turn
+    this.#context = context
+    this.#script = readScript(turn.prompt)
+    this.#acts = {
+      sleep: (argument) => this.#wait(Number(argument)),
+      think: (argument) => this.#think(Number(argument)),
+      write: (argument) => this.#use(writeTool(argument, turn, context)),
+      shell: (argument) => this.#use(shellTool(argument, turn, context)),
+      mcp: (argument) => this.#use(mcpTool(argument, turn, context)),
+      skill: (argument) => this.#use(skillTool(argument, turn)),
+      sub: (argument) => this.#use(subagentTool(argument, turn, context, (said, of) => this.#count(said, of))),
+      ask: (argument) => this.#ask(argument),
+      recall: () => this.#recall(),
+      slow: () => this.#say(slowText, slowPauseMs),
+      hang: () => this.#wait(),
+      stall: () => this.#begin().then(() => this.#wait()),
+      drop: () => this.#begin().then(() => failed(agentError('network', 'The answer was cut.'))),
+      err: async (argument) => failed(providerError(Number(argument), `The script asked for ${argument}.`)),
+      fail,
+      throw: throwOne,
+    }
   }
-  const text = `${said}${given.prompt.replaceAll(directive, '')}`
-  const message = { message_id: randomId() }
-  for (const piece of pieces(text)) emit({ type: 'text.delta', ...message, text: piece })
-  emit({ type: 'text.done', ...message, text: pieces(text).join('') })
-  const words = given.prompt.split(/\s+/).length
-  emit({ type: 'usage', scope: 'step', input: words, output: text.split(/\s+/).length, cache_read: 0, cache_write: 0, reasoning: 0 })
-  if (given.nativeSessionId === undefined) await writeFile(path.join(home, memory, id), given.prompt)
-  return { outcome: 'completed', text: pieces(text).join(''), stopReason: 'end_turn' }
+
+  async run(): Promise<TurnEnd> {
+    const id = await this.#open()
+    if (id === undefined) return { outcome: 'failed', error: agentError('session_not_found', 'Echo does not remember this conversation.') }
+    this.#context.emit({ type: 'session.linked', native_session_id: id })
+    let said = ''
+    for (const step of this.#script.steps) {
+      const done = await this.#step(step)
+      if (done && 'end' in done) return done.end
+      if (this.#context.signal.aborted) return cancelled
+      said += done?.say ?? ''
+    }
+    return this.#answer(`${said}${this.#script.words}`.trim() || 'Done, all of it.')
+  }
+
+  /** The conversation of the turn, a new one or the earlier one; undefined when that is not known. */
+  async #open(): Promise<string | undefined> {
+    const { nativeSessionId, prompt } = this.#turn
+    if (nativeSessionId !== undefined) return (await this.#remembered()) === undefined ? undefined : nativeSessionId
+    const id = randomId()
+    await this.#context.writeFile(path.join(this.#context.home, memory, id), prompt)
+    return id
+  }
+
+  /** Whether there may be one answer more. */
+  #mayAnswer(): boolean {
+    const { maxTurns } = this.#turn
+    this.#answers += 1
+    return maxTurns === 0 || this.#answers <= maxTurns
+  }
+
+  async #step({ name, argument }: Step): Promise<Done> {
+    const act = this.#acts[name]
+    if (!act) throw new Failure('request.invalid', `${name} is no directive of echo.`)
+    if (this.#script.marks.has('think')) await this.#think(0)
+    return act(argument)
+  }
+
+  async #answer(text: string): Promise<TurnEnd> {
+    if (!this.#mayAnswer()) return limited
+    if (this.#script.marks.has('think')) await this.#think(0)
+    const done = await this.#say(pieces(text, 3), this.#pauseMs)
+    this.#count(text)
+    return done && 'end' in done ? done.end : { outcome: 'completed', text, stopReason: 'end_turn' }
+  }
+
+  /** The tokens of one answer are its words. */
+  #count(said: string, of: object = {}): void {
+    const usage = { input: words(this.#turn.prompt), output: words(said), cache_read: 0, cache_write: 0, reasoning: 0 }
+    this.#context.emit({ type: 'usage', scope: 'step', ...usage, ...of })
+  }
+
+  get #pauseMs(): number {
+    return Number(this.#script.marks.get('delay')) || 0
+  }
+
+  /** Without a length it goes on until the run is stopped. */
+  async #wait(ms?: number): Promise<Done> {
+    const { signal } = this.#context
+    if (!signal.aborted) await (ms === undefined ? once(signal, 'abort') : delay(ms, undefined, { signal }).catch(() => undefined))
+    return signal.aborted ? { end: cancelled } : undefined
+  }
+
+  async #think(ms: number): Promise<Done> {
+    this.#context.emit({ type: 'reasoning.delta', message_id: randomId(), text: 'Let me see.' })
+    return this.#wait(ms)
+  }
+
+  async #say(text: readonly string[], pauseMs: number): Promise<Done> {
+    const message = { message_id: randomId() }
+    for (const piece of text) {
+      this.#context.emit({ type: 'text.delta', ...message, text: piece })
+      const stopped = pauseMs > 0 ? await this.#wait(pauseMs) : undefined
+      if (stopped) return stopped
+    }
+    this.#context.emit({ type: 'text.done', ...message, text: text.join('') })
+    return undefined
+  }
+
+  /** An answer that does not come to its end. */
+  async #begin(): Promise<void> {
+    const message = { message_id: randomId() }
+    for (const piece of slowText.slice(0, 3)) this.#context.emit({ type: 'text.delta', ...message, text: piece })
+  }
+
+  async #ask(name: string): Promise<Done> {
+    const decision = await this.#context.ask({ name: name || 'question', kind: 'other', input: { question: 'May I?' } })
+    return { say: `The answer was ${decision}. ` }
+  }
+
+  #remembered(): Promise<string | undefined> {
+    return this.#context.readFile(path.join(this.#context.home, memory, this.#turn.nativeSessionId ?? 'none'))
+  }
+
+  async #recall(): Promise<Done> {
+    const before = await this.#remembered()
+    return before === undefined ? failed(agentError('session_not_found', 'Nothing was said before.')) : { say: before }
+  }
+
+  /** One answer that ends in a call. */
+  async #use({ name, kind, input, run }: EchoTool): Promise<Done> {
+    if (!this.#mayAnswer()) return { end: limited }
+    const { emit, ask } = this.#context
+    const said = this.#script.marks.get('say')
+    if (said !== undefined) await this.#say(pieces(said, 3), this.#pauseMs)
+    const toolId = randomId()
+    const tool = { tool_id: toolId }
+    const stopped = await this.#spell({ name, kind, input }, tool)
+    if (stopped) return stopped
+    this.#count(JSON.stringify(input))
+    const decision = this.#turn.permissionMode === 'ask' ? await ask({ toolId, name, kind, input }) : 'allow_once'
+    const result = decision === 'reject' ? ({ status: 'denied' } as const) : await run(toolId)
+    if (!result) return { end: cancelled }
+    emit({ type: 'tool.finished', ...tool, ...result })
+    return undefined
+  }
+
+  /** Tells of a call, and of its arguments as they come where the script says how. */
+  async #spell({ name, kind, input }: Omit<EchoTool, 'run'>, tool: { readonly tool_id: string }): Promise<Done> {
+    const { emit } = this.#context
+    const { marks } = this.#script
+    if (!marks.has('pieces') && !marks.has('arguments')) {
+      emit({ type: 'tool.started', ...tool, name, kind, input })
+      return undefined
+    }
+    emit({ type: 'tool.started', ...tool, name, kind, isDraft: true })
+    for (const input_delta of pieces(JSON.stringify(input), Number(marks.get('pieces')) || 3)) {
+      emit({ type: 'tool.updated', ...tool, input_delta })
+      if (marks.get('arguments') === 'drop') return failed(agentError('network', 'The answer was cut.'))
+      const stopped = await this.#wait(marks.get('arguments') === 'stall' ? undefined : this.#pauseMs)
+      if (stopped) return stopped
+    }
+    emit({ type: 'tool.updated', ...tool, input })
+    return undefined
+  }
 }
 
 export const echo: Harness = {
   id: 'echo',
   label: 'Echo',
   command: undefined,
-  mcp: false,
-  skills: false,
-  subagents: false,
+  mcp: true,
+  skills: true,
+  subagents: true,
   credentialEnv: [],
   hasCredentials: () => true,
-  turn,
+  turn: (turn, context) => new EchoTurn(turn, context).run(),
 }

@@ -1,0 +1,3 @@
+import { harnessContract } from './harness.contract.ts'
+
+harnessContract({ id: 'echo', credentials: () => ({}), asksModel: false, sessions: '.cache/atoll-echo' })
