@@ -325,7 +325,7 @@ for (const { name, skip } of testRuntimes) {
         const ask = (text) => new Promise((resolve) => {
           const socket = net.connect(7077, '127.0.0.1'); let got = ''
           socket.on('data', (d) => { got += d }); socket.on('error', () => undefined)
-          socket.on('close', () => resolve(got.slice(9, 12))); socket.write(text); setTimeout(() => socket.destroy(), 1500).unref()
+          socket.on('close', () => resolve(got.slice(9, 12))); socket.write(text); socket.on('end', () => socket.destroy()); setTimeout(() => socket.destroy(), 30_000).unref()
         })
         const line = 'POST /custom:mine/chat/completions HTTP/1.1\\r\\nhost: x\\r\\n'
         console.log(JSON.stringify(await Promise.all([

@@ -62,6 +62,8 @@ for (const { name: runtime, skip } of testRuntimes) {
           extra_ports: { '3000': 3000, '4000': 4000 },
           idle_timeout_seconds: 60,
           max_lifetime_seconds: 172_800,
+          idle_action: 'stop',
+          auto_resume: false,
           credentials_available: true,
           circuit_breaker_active: false,
           circuit_breaker_probing: false,

@@ -112,7 +112,7 @@ export class TestOperator {
   /** Removes every sandbox, stops, and removes the folders. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#isStopped) {
-      const { body } = await this.call('GET', '/api/sandboxes?limit=500&state=creating,running,stopped,deleting,ended')
+      const { body } = await this.call('GET', '/api/sandboxes?limit=500&state=creating,running,paused,stopped,deleting,ended')
       for (const { id } of body?.sandboxes ?? []) await this.call('DELETE', `/api/sandboxes/${id}`)
       await this.stop()
     }

@@ -14,7 +14,7 @@ import { addPs } from './commands/ps.ts'
 import { addServe } from './commands/serve.ts'
 import { addService } from './commands/service.ts'
 import { addShell } from './commands/shell.ts'
-import { addResume, addRm, addStop } from './commands/state.ts'
+import { addPause, addResume, addRm, addSet, addStop } from './commands/state.ts'
 import { addUrl } from './commands/url.ts'
 import { addUsage } from './commands/usage.ts'
 
@@ -38,9 +38,11 @@ export function createProgram(): Command {
     addCp,
     addPs,
     addLogs,
+    addPause,
     addStop,
     addResume,
     addRm,
+    addSet,
     addUrl,
     addKeys,
     addService,

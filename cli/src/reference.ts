@@ -1,4 +1,5 @@
 // Sandboxes as people name them: by id, by the beginning of an id, or by name.
+import { sandboxStates } from '@atoll/protocol'
 import { type Atoll, Failure, type Process, type Sandbox } from '@atoll/sdk'
 
 interface Named {
@@ -32,7 +33,7 @@ const fullId = /^sandbox-[0-9a-f-]{36}$/
 export async function findSandbox(atoll: Atoll, reference: string): Promise<Sandbox> {
   if (fullId.test(reference)) return atoll.sandboxes.get(reference)
   const all: Sandbox[] = []
-  for await (const sandbox of atoll.sandboxes.list({ pageSize: 500, state: ['creating', 'running', 'stopped', 'deleting', 'ended'] })) {
+  for await (const sandbox of atoll.sandboxes.list({ pageSize: 500, state: sandboxStates })) {
     all.push(sandbox)
   }
   return pick(reference, all)

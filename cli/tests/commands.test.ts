@@ -194,6 +194,13 @@ test('a shell on a real terminal is left with a key, goes on, and is come back t
 })
 
 test('a sandbox is stopped and resumed by its name', async () => {
+  assert.match((await atoll(['pause', 'demo'])).text, /^sandbox-/)
+  assert.equal(
+    JSON.parse((await atoll(['set', 'demo', '--idle-timeout', '5m', '--auto-resume', '--json'])).text)[0].idle_timeout_seconds,
+    300,
+  )
+  assert.match((await atoll(['exec', 'demo', '--', 'echo', 'woken'])).text, /woken/)
+  assert.equal((await atoll(['set', 'demo', '--no-auto-resume'])).code, 0)
   assert.match((await atoll(['stop', 'demo'])).text, /^sandbox-/)
   assert.match((await atoll(['exec', 'demo', '--', 'true'])).stderr, /not running|stopped/i)
   assert.equal(JSON.parse((await atoll(['resume', 'demo', '--json'])).text)[0].status, 'running')

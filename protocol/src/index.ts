@@ -67,6 +67,7 @@ export {
   type CreateSandboxInput,
   EndReason,
   Environment,
+  idleActions,
   ListQuery,
   Metadata,
   RuntimeName,

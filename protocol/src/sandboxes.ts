@@ -6,8 +6,8 @@ export const runtimeNames = ['docker', 'namespace', 'firecracker', 'tee'] as con
 export const RuntimeName = z.enum(runtimeNames).meta({ id: 'RuntimeName' })
 export type RuntimeName = z.infer<typeof RuntimeName>
 
-/** States as Atoll knows them. The reference's `state` field beside it knows only `running` and `stopped`. */
-export const sandboxStates = ['creating', 'running', 'stopped', 'deleting', 'ended'] as const
+/** States as Atoll knows them; `paused` keeps its memory and processes, frozen. The reference's `state` field beside it knows only `running` and `stopped`. */
+export const sandboxStates = ['creating', 'running', 'paused', 'stopped', 'deleting', 'ended'] as const
 export const SandboxStatus = z.enum(sandboxStates).meta({ id: 'SandboxStatus' })
 export type SandboxStatus = z.infer<typeof SandboxStatus>
 
@@ -70,6 +70,9 @@ const text = (max: number) =>
     .max(max)
     .refine((value) => !value.includes('\0'), 'the text holds a NUL byte')
 
+export const idleActions = ['stop', 'pause'] as const
+const IdleAction = z.enum(idleActions)
+
 /** What a sandbox is made from: the fields of the blueprint's creation struct. 0 in a size or timeout means the operator's default. */
 export const CreateSandbox = z
   .object({
@@ -84,6 +87,10 @@ export const CreateSandbox = z
     ssh_enabled: z.boolean().default(false),
     ssh_public_key: text(16_384).default(''),
     web_terminal_enabled: z.boolean().default(true),
+    /** What becomes of it when it is idle. A paused one is stopped when it is idle for as long again. */
+    idle_action: IdleAction.default('stop'),
+    /** Whether it is resumed by being used while it is paused or stopped. */
+    auto_resume: z.boolean().default(false),
     max_lifetime_seconds: z.int().min(0).max(31_536_000).default(0),
     idle_timeout_seconds: z.int().min(0).max(31_536_000).default(0),
     cpu_cores: z.number().min(0).max(1024).default(0),
@@ -124,6 +131,8 @@ export const Sandbox = z
     extra_ports: z.record(z.string(), z.int()).optional(),
     idle_timeout_seconds: z.int(),
     max_lifetime_seconds: z.int(),
+    idle_action: IdleAction,
+    auto_resume: z.boolean(),
     credentials_available: z.boolean(),
     circuit_breaker_active: z.boolean(),
     circuit_breaker_probing: z.boolean(),
@@ -156,7 +165,7 @@ export const ListQuery = z.object({
 })
 
 const SandboxPage = z.object({ sandboxes: z.array(Sandbox), next_cursor: z.string().optional() })
-const StateChange = z.object({ success: z.literal(true), sandbox_id: z.string(), state: z.enum(['running', 'stopped']) })
+const StateChange = z.object({ success: z.literal(true), sandbox_id: z.string(), state: z.enum(['running', 'paused', 'stopped']) })
 
 export const sandboxRoutes = {
   create: route({
@@ -210,10 +219,41 @@ export const sandboxRoutes = {
     response: StateChange,
     singleton: true,
   }),
+  pause: route({
+    method: 'POST',
+    path: '/api/sandboxes/{id}/pause',
+    summary: 'Freeze a sandbox with its processes and memory. Safe to repeat.',
+    audit: 'sandbox.pause',
+    access: 'write',
+    tier: 'write',
+    response: StateChange,
+    singleton: true,
+  }),
+  update: route({
+    method: 'PATCH',
+    path: '/api/sandboxes/{id}',
+    summary: "Change a sandbox's name, its timeouts, or what becomes of it when it is idle. Times are cut to what the operator allows.",
+    audit: 'sandbox.update',
+    access: 'write',
+    tier: 'write',
+    body: z
+      .strictObject({
+        name: text(128).min(1),
+        idle_timeout_seconds: z.int().min(1).max(31_536_000),
+        /** Counted from its creation. */
+        max_lifetime_seconds: z.int().min(1).max(31_536_000),
+        /** Adds to the lifetime; not with `max_lifetime_seconds`. */
+        extend_seconds: z.int().min(1).max(31_536_000),
+        idle_action: IdleAction,
+        auto_resume: z.boolean(),
+      })
+      .partial(),
+    response: Sandbox,
+  }),
   resume: route({
     method: 'POST',
     path: '/api/sandboxes/{id}/resume',
-    summary: 'Start a stopped sandbox with its disk. Safe to repeat.',
+    summary: 'Let a paused sandbox go on, or start a stopped one with its disk. Safe to repeat.',
     audit: 'sandbox.resume',
     access: 'write',
     tier: 'write',

@@ -46,7 +46,7 @@ export type { Ports, PreviewLink } from './ports.ts'
 export type { FollowProcessOptions, Process, ProcessEnd, ProcessOutput, SignalName } from './process.ts'
 export type { Command, Processes, StartOptions } from './processes.ts'
 export type { RunOptions, RunResult, StdinSource } from './run.ts'
-export type { EventsOptions, ExecOptions, Sandbox } from './sandbox.ts'
+export type { EventsOptions, ExecOptions, Sandbox, SandboxUpdate } from './sandbox.ts'
 export type { CreateOptions, ListOptions, Sandboxes, SandboxSpec } from './sandboxes.ts'
 export type { Secrets } from './secrets.ts'
 export type {

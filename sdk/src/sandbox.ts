@@ -28,6 +28,18 @@ export interface EventsOptions {
 /** HTTP clients give up on an answer that has not begun after five minutes. */
 const maxExecMs = 240_000
 
+/** What is not given stays as it is. */
+export interface SandboxUpdate {
+  readonly name?: string | undefined
+  readonly idleTimeoutSeconds?: number | undefined
+  /** Counted from its creation. */
+  readonly maxLifetimeSeconds?: number | undefined
+  /** Adds to its lifetime. */
+  readonly extendSeconds?: number | undefined
+  readonly idleAction?: 'stop' | 'pause' | undefined
+  readonly autoResume?: boolean | undefined
+}
+
 /** One isolated machine. `await using` deletes it at the end of the block. */
 export class Sandbox implements AsyncDisposable {
   readonly id: string
@@ -102,7 +114,28 @@ export class Sandbox implements AsyncDisposable {
     await this.refresh()
   }
 
-  /** Starts it again with its disk. Safe to repeat. @throws Failure `capacity.exhausted`, `sandbox.ended` */
+  /** Freezes it with its processes and memory, until it is resumed. Safe to repeat. @throws Failure `runtime.unsupported`, `sandbox.ended` */
+  async pause(): Promise<void> {
+    await this.#connection.call(routes.sandboxes.pause, { params: this.#params }, { isRepeatable: true })
+    await this.refresh()
+  }
+
+  /** Changes what is given; times are cut to what the operator allows. @throws Failure `request.invalid`, `sandbox.ended` */
+  async update(change: SandboxUpdate): Promise<void> {
+    const wanted = {
+      name: change.name,
+      idle_timeout_seconds: change.idleTimeoutSeconds,
+      max_lifetime_seconds: change.maxLifetimeSeconds,
+      extend_seconds: change.extendSeconds,
+      idle_action: change.idleAction,
+      auto_resume: change.autoResume,
+    }
+    const body = Object.fromEntries(Object.entries(wanted).filter(([, value]) => value !== undefined))
+    await this.#connection.call(routes.sandboxes.update, { params: this.#params, body })
+    await this.refresh()
+  }
+
+  /** Lets it go on, or starts it again with its disk. Safe to repeat. @throws Failure `capacity.exhausted`, `sandbox.ended` */
   async resume(): Promise<void> {
     await this.#connection.call(routes.sandboxes.resume, { params: this.#params }, { isRepeatable: true })
     await this.refresh()

@@ -31,10 +31,14 @@ export interface SandboxSpec {
   readonly cpuCores?: number | undefined
   readonly memoryMb?: number | undefined
   readonly diskGb?: number | undefined
-  /** Seconds without use after which it is stopped. */
+  /** Seconds without use after which it is stopped or paused. */
   readonly idleTimeoutSeconds?: number | undefined
   /** Seconds after which it is ended for good. */
   readonly maxLifetimeSeconds?: number | undefined
+  /** What becomes of it when it is idle; `stop` when not given. A paused one is stopped when it is idle for as long again. */
+  readonly idleAction?: 'stop' | 'pause' | undefined
+  /** Whether it is resumed by being used. */
+  readonly autoResume?: boolean | undefined
 }
 
 export interface CreateOptions {
@@ -135,6 +139,8 @@ function creationOf(spec: SandboxSpec): CreateSandboxInput {
     disk_gb: spec.diskGb,
     idle_timeout_seconds: spec.idleTimeoutSeconds,
     max_lifetime_seconds: spec.maxLifetimeSeconds,
+    idle_action: spec.idleAction,
+    auto_resume: spec.autoResume,
   }
   return {
     ...Object.fromEntries(Object.entries(sizes).filter(([, value]) => value !== undefined)),

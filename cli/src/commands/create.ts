@@ -20,6 +20,8 @@ interface CreateOptions extends GlobalOptions {
   readonly runtime?: RuntimeName
   readonly idleTimeout?: number
   readonly lifetime?: number
+  readonly idleAction?: 'stop' | 'pause'
+  readonly autoResume?: boolean
   readonly idempotencyKey?: string
 }
 
@@ -39,6 +41,8 @@ export function addCreate(program: Command): void {
     .option('--metadata <KEY=VALUE>', 'a mark to find it by; may be repeated', addPair)
     .addOption(new Option('--runtime <name>', 'where it runs').choices(runtimeNames))
     .option('--idle-timeout <time>', 'time without use after which it is stopped, such as 30m', seconds)
+    .addOption(new Option('--idle-action <action>', 'what becomes of it when it is idle').choices(['stop', 'pause']))
+    .option('--auto-resume', 'resume it when it is used')
     .option('--lifetime <time>', 'time after which it is ended, such as 2h', seconds)
     .option('--idempotency-key <key>', 'the same key again gives the same sandbox')
     .addHelpText('after', example('atoll create --name web --memory 1g --port 3000 --env NODE_ENV=development'))
@@ -61,6 +65,8 @@ async function create(options: CreateOptions): Promise<void> {
       diskGb: disk,
       idleTimeoutSeconds: idleTimeout,
       maxLifetimeSeconds: lifetime,
+      idleAction: options.idleAction,
+      autoResume: options.autoResume,
     },
     { idempotencyKey: options.idempotencyKey, ...(process.stderr.isTTY && { onProgress: showProgress }) },
   )

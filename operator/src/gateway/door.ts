@@ -46,7 +46,11 @@ function serverOf(behind: Behind): http.Server {
   server.maxHeadersCount = limits.headerCount
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => behind.upgrade(request, quiet(socket), head))
   server.on('connect', (request: IncomingMessage, socket: Duplex, head: Buffer) => behind.connect(request, quiet(socket), head))
+  const refused = new WeakSet<Duplex>()
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
+    // The parser complains again of all that comes after, which the answer must outlive.
+    if (refused.has(socket) && error.code !== 'ECONNRESET') return
+    refused.add(socket)
     if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
     refuseSocket(socket, parserFailures[error.code ?? ''] ?? malformed)
   })

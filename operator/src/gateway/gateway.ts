@@ -41,8 +41,11 @@ export class Gateway implements SandboxGateway {
   }
 
   async open({ id, owner, serviceId }: GatewayCaller, directory: string): Promise<void> {
+    const socketPath = path.join(directory, sidecarPaths.gatewaySocketName)
+    // A door that was open while the sandbox was paused has its connections still.
+    if ((await this.#doors.get(id))?.socketPath === socketPath) return
     this.close(id)
-    const door = this.#open({ sandboxId: id, owner, serviceId }, path.join(directory, sidecarPaths.gatewaySocketName))
+    const door = this.#open({ sandboxId: id, owner, serviceId }, socketPath)
     this.#doors.set(id, door)
     await door
   }

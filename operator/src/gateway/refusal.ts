@@ -28,7 +28,7 @@ export function refuse(response: ServerResponse, failure: Failure): void {
 }
 
 /** How long somebody who still sends may take to see the answer; to close at once would take it back. */
-const lingerMs = 1000
+const lingerMs = 10_000
 
 export function refuseSocket(socket: Duplex, failure: Failure): void {
   const body = bodyOf(failure)
@@ -37,6 +37,7 @@ export function refuseSocket(socket: Duplex, failure: Failure): void {
   socket.end(`${[status, ...lines].join('\r\n')}\r\n\r\n${body}`)
   socket.on('error', () => socket.destroy())
   socket.resume()
+  socket.once('end', () => socket.destroy())
   setTimeout(() => socket.destroy(), lingerMs).unref()
 }
 

@@ -3,7 +3,9 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileS
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { Failure } from '@atoll/protocol'
 import { type CgroupLayout, type Controller, controllers, readCgroupLayout } from './cgroup-layout.ts'
+import { freezerOf, isFrozen, setFrozen } from './freezer.ts'
 
 export interface CgroupLimits {
   readonly memoryMb: number
@@ -31,12 +33,22 @@ export interface Cgroups {
   kill(id: string): Promise<void>
   /** Succeeds when it is gone already. @throws Error when something still lives in it */
   remove(id: string): Promise<void>
+  /** Stops every process where it is, until it is thawed. @throws Failure `runtime.unsupported` */
+  freeze(id: string): Promise<void>
+  /** Succeeds when nothing is frozen, or the group is gone. */
+  thaw(id: string): Promise<void>
+  isFrozen(id: string): boolean
+  /** Whether this machine lets groups be frozen. */
+  readonly canFreeze: boolean
   usage(id: string): CgroupUsage
   /** How many processes the kernel killed because the group was out of memory. */
   oomKills(id: string): number
   /** Takes the operator's own group away when no sandbox is in it. */
   close(): void
 }
+
+/** What is used where it is there, and advertised by nobody. */
+type Helper = 'cpuacct' | 'freezer'
 
 /** One way to a controller: its hierarchy's mount point and its version. */
 interface Hierarchy {
@@ -75,13 +87,13 @@ function kill(pid: number): void {
 }
 
 class KernelCgroups implements Cgroups {
-  readonly #hierarchies: ReadonlyMap<Controller | 'cpuacct', Hierarchy>
+  readonly #hierarchies: ReadonlyMap<Controller | Helper, Hierarchy>
   readonly #support: Record<Controller, true | string>
   readonly #parent: string
 
   constructor(name: string, layout: CgroupLayout) {
     this.#parent = join('atoll', name)
-    const hierarchies = new Map<Controller | 'cpuacct', Hierarchy>()
+    const hierarchies = new Map<Controller | Helper, Hierarchy>()
     const support: Record<Controller, true | string> = { memory: true, cpu: true, pids: true }
     for (const controller of controllers) {
       const found = this.#claim(controller, layout)
@@ -90,6 +102,8 @@ class KernelCgroups implements Cgroups {
     }
     const accounting = layout.v1.get('cpuacct')
     if (accounting && hierarchies.get('cpu')?.version === 1) hierarchies.set('cpuacct', { root: accounting, version: 1 })
+    const freezer = freezerOf(layout, this.#parent)
+    if (freezer) hierarchies.set('freezer', freezer)
     this.#hierarchies = hierarchies
     this.#support = support
   }
@@ -196,6 +210,31 @@ class KernelCgroups implements Cgroups {
     }
   }
 
+  get canFreeze(): boolean {
+    return this.#hierarchies.has('freezer')
+  }
+
+  async freeze(id: string): Promise<void> {
+    const freezer = this.#at(id, 'freezer')
+    if (!freezer || !existsSync(freezer.directory)) {
+      throw new Failure(
+        'runtime.unsupported',
+        'This machine has no freezer control group for the sandbox, so it cannot be paused. Stop it instead.',
+      )
+    }
+    await setFrozen(freezer, true)
+  }
+
+  async thaw(id: string): Promise<void> {
+    const freezer = this.#at(id, 'freezer')
+    if (freezer && existsSync(freezer.directory)) await setFrozen(freezer, false)
+  }
+
+  isFrozen(id: string): boolean {
+    const freezer = this.#at(id, 'freezer')
+    return freezer !== undefined && isFrozen(freezer)
+  }
+
   usage(id: string): CgroupUsage {
     const memory = this.#at(id, 'memory')
     const cpu = this.#at(id, 'cpu')
@@ -223,7 +262,7 @@ class KernelCgroups implements Cgroups {
     }
   }
 
-  #at(id: string, controller: Controller | 'cpuacct'): { directory: string; version: 1 | 2 } | undefined {
+  #at(id: string, controller: Controller | Helper): { directory: string; version: 1 | 2 } | undefined {
     const hierarchy = this.#hierarchies.get(controller)
     return hierarchy && { directory: this.#directoryIn(hierarchy.root, id), version: hierarchy.version }
   }

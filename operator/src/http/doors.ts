@@ -183,7 +183,7 @@ export class Doors {
   }
 
   async #terminal(incoming: IncomingMessage, client: Duplex, head: Buffer): Promise<void> {
-    const { guests, activity } = this.#parts
+    const { guests, lifecycle, activity } = this.#parts
     const url = incoming.url ?? '/'
     const found = terminalSocket.exec(url)?.groups ?? onlyTerminalSocket.exec(url)?.groups
     const sid = found?.['sid']
@@ -196,7 +196,7 @@ export class Doors {
     const release = activity.hold(sandbox.id)
     try {
       const { socket, headers } = await guests
-        .of(sandbox)
+        .of(await lifecycle.awake(sandbox))
         .upgrade(`/terminals/${sid}/socket${found?.['query'] ?? ''}`, handshakeOf(incoming, protocols))
       await trace.done({ sid })
       client.write(handshakeAnswer(headers))

@@ -3,11 +3,13 @@ import type { Activity } from '../sandboxes/activity.ts'
 import type { GuestRequest } from '../sandboxes/guest.ts'
 import type { Guests } from '../sandboxes/guests.ts'
 import type { Reader } from '../sandboxes/history.ts'
+import type { Lifecycle } from '../sandboxes/lifecycle.ts'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
 import { passOn } from './answers.ts'
 
 export interface GuestCalls {
   readonly guests: Guests
+  readonly lifecycle: Pick<Lifecycle, 'awake'>
   readonly activity: Activity
 }
 
@@ -31,11 +33,11 @@ interface Answering {
   release(): Promise<void> | void
 }
 
-/** The sidecar, which holds the sandbox active. */
+/** The sidecar, which holds the sandbox active, and whose use resumes one that is to be resumed so. */
 const sidecarOf =
-  ({ guests, activity }: GuestCalls) =>
+  ({ guests, activity, lifecycle }: GuestCalls) =>
   async (sandbox: SandboxRecord): Promise<Answering> => {
-    const guest = guests.of(sandbox)
+    const guest = guests.of(await lifecycle.awake(sandbox))
     return { guest, release: activity.hold(sandbox.id) }
   }
 

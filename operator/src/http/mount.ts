@@ -8,7 +8,6 @@ import type { Logger } from 'pino'
 import type { z } from 'zod'
 import type { Auth } from '../auth/auth.ts'
 import { authorize, type Caller } from '../auth/caller.ts'
-import type { Activity } from '../sandboxes/activity.ts'
 import type { Lifecycle } from '../sandboxes/lifecycle.ts'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
 import type { Store } from '../sandboxes/store.ts'
@@ -24,7 +23,6 @@ export interface MountParts {
   readonly auth: Auth
   readonly lifecycle: Lifecycle
   readonly store: Store
-  readonly activity: Activity
   readonly limits: RateLimits
   readonly shares: Shares
   readonly strangers: Strangers
@@ -77,7 +75,6 @@ async function answer(parts: MountParts, { route, handler, trace }: Asked, conte
     caller && route.path.includes('{id}') ? await findSandbox(parts, caller, context.req.param('id'), route.seesDeleted) : undefined
   if (sandbox) trace.isAbout(sandbox)
   const request = await parseRequest(route, context)
-  if (sandbox) await parts.activity.touch(sandbox.id)
   const abort = new AbortController()
   outgoing.once('close', () => outgoing.writableEnded || abort.abort(new Failure('request.timeout', 'The client went away.')))
   let status = route.status ?? 200
@@ -142,7 +139,7 @@ export async function findSandbox(
   seesDeleted = false,
 ): Promise<SandboxRecord> {
   if (id !== undefined) return lifecycle.get(ownerOf(caller), id, seesDeleted)
-  const own = await store.list({ owner: caller.owner, states: ['creating', 'running', 'stopped', 'deleting'], limit: 2 })
+  const own = await store.list({ owner: caller.owner, states: ['creating', 'running', 'paused', 'stopped', 'deleting'], limit: 2 })
   const [only] = own
   if (!only) throw new Failure('sandbox.not_found', 'Instance not provisioned')
   if (own.length > 1) throw new Failure('sandbox.ambiguous', 'You have several sandboxes. Name one: /api/sandboxes/{id}/…')

@@ -6,6 +6,7 @@ import { Failure } from '@atoll/protocol'
 import { isOurs } from '../auth/auth.ts'
 import type { Activity } from '../sandboxes/activity.ts'
 import type { Guests } from '../sandboxes/guests.ts'
+import type { Lifecycle } from '../sandboxes/lifecycle.ts'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
 import { streamBegins } from './answers.ts'
 import { assertExposed, previewCookie } from './preview.ts'
@@ -26,6 +27,7 @@ const replaced = ['host', 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-h
 
 export interface ProxyParts {
   readonly guests: Guests
+  readonly lifecycle: Pick<Lifecycle, 'awake'>
   readonly activity: Activity
   /** How long the program may take until its answer begins. */
   readonly answerDeadlineMs: number
@@ -154,9 +156,9 @@ export class PortProxy {
   }
 
   async #held(call: ProxyCall, work: (socket: Duplex) => Promise<void>): Promise<void> {
-    const { guests, activity, answerDeadlineMs } = this.#parts
+    const { guests, lifecycle, activity, answerDeadlineMs } = this.#parts
     assertExposed(call.sandbox, call.address.port)
-    const guest = guests.of(call.sandbox)
+    const guest = guests.of(await lifecycle.awake(call.sandbox))
     const release = activity.hold(call.sandbox.id)
     try {
       const socket = await guest.connect(call.address.port, AbortSignal.timeout(answerDeadlineMs))

@@ -50,6 +50,8 @@ export class View {
       ...(record.ports.length > 0 && { extra_ports: this.ports(record) }),
       idle_timeout_seconds: record.idleTimeoutSeconds,
       max_lifetime_seconds: record.maxLifetimeSeconds,
+      idle_action: record.idleAction,
+      auto_resume: record.autoResume,
       credentials_available: await this.hasCredentials(record),
       circuit_breaker_active: false,
       circuit_breaker_probing: false,

@@ -3,7 +3,10 @@ import type { Store } from './store.ts'
 /** How stale the stored time of the last activity may be, which counts only when the operator starts again. */
 const resolutionMs = 5000
 
-/** Remembers when each sandbox was last used, without a write per request. An open stream counts until it is closed. */
+/**
+ * Remembers when each sandbox was last used, without a write per request: whatever its sidecar is asked for counts, a look at its record
+ * does not. An open stream counts until it is closed.
+ */
 export class Activity {
   readonly #store: Store
   readonly #now: () => number
@@ -33,6 +36,8 @@ export class Activity {
   /** The sandbox is in use until the answer is called. */
   hold(id: string): () => Promise<void> {
     this.#open.set(id, (this.#open.get(id) ?? 0) + 1)
+    // Begins with the write, so that whoever finds the sandbox idle just now sees that it is not.
+    void this.touch(id)
     let isHeld = true
     return async () => {
       if (!isHeld) return

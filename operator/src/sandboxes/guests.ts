@@ -41,7 +41,8 @@ export class Guests {
   /** @throws Failure `sandbox.not_running` */
   of(sandbox: SandboxRecord): Guest {
     if (sandbox.state !== 'running' || !sandbox.socketPath) {
-      const advice = sandbox.state === 'stopped' ? 'resume it first' : 'it cannot be used'
+      const isResting = sandbox.state === 'stopped' || sandbox.state === 'paused'
+      const advice = isResting ? 'resume it first' : 'it cannot be used'
       throw new Failure('sandbox.not_running', `Sandbox ${sandbox.id} is ${sandbox.state}; ${advice}`)
     }
     return this.#guest(sandbox.id, sandbox.socketPath)

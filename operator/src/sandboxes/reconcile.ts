@@ -29,7 +29,7 @@ export async function reconcile(parts: ReconcileParts): Promise<void> {
 
 async function reconcileRuntime(parts: ReconcileParts, runtime: Runtime): Promise<void> {
   // Records first: a sandbox that is made between the two readings is then in the second only, and is known by id.
-  const records = await parts.store.list({ runtime: runtime.name, states: ['creating', 'running', 'stopped', 'deleting'] })
+  const records = await parts.store.list({ runtime: runtime.name, states: ['creating', 'running', 'paused', 'stopped', 'deleting'] })
   const seen = new Map((await runtime.list()).map((observed) => [observed.id, observed]))
   for (const record of records) {
     await one(parts, record, seen.get(record.id)).catch((error: unknown) => {

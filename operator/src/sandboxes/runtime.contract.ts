@@ -7,6 +7,7 @@ import { filesAndPortsCases } from './contract/files-and-ports.contract.ts'
 import { isolationCases } from './contract/isolation.contract.ts'
 import { lifecycleCases } from './contract/lifecycle.contract.ts'
 import { limitCases } from './contract/limits.contract.ts'
+import { pauseCases } from './contract/pause.contract.ts'
 import { canaryName, type Opened, Subject } from './contract/subject.ts'
 
 export type { Opened } from './contract/subject.ts'
@@ -52,5 +53,6 @@ export function runtimeContract(name: string, open: () => Promise<Opened>): void
     filesAndPortsCases(get)
     limitCases(get)
     lifecycleCases(get)
+    pauseCases(get)
   })
 }

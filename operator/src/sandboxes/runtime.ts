@@ -30,7 +30,7 @@ export interface Running {
 /** What is really there, whatever the store says. */
 export interface Observed {
   readonly id: string
-  readonly state: 'running' | 'stopped'
+  readonly state: 'running' | 'paused' | 'stopped'
   readonly socketPath: string
 }
 
@@ -69,8 +69,12 @@ export interface Runtime {
   ping(signal: AbortSignal): Promise<string | undefined>
   /** Makes and starts. A failed or aborted start leaves nothing behind. */
   start(plan: Plan, context: StartContext): Promise<Running>
-  /** Ends every process, keeps the disk. Succeeds when it is stopped or gone already. */
+  /** Ends every process, also of a paused one, and keeps the disk. Succeeds when it is stopped or gone already. */
   stop(id: string): Promise<void>
+  /** Freezes every process; what they hold in memory stays. @throws Failure `runtime.unsupported` where this cannot be done */
+  pause(id: string): Promise<void>
+  /** Lets a paused sandbox go on. */
+  unpause(id: string): Promise<void>
   /** Starts a stopped sandbox with its disk; the same sandbox answers when it runs already. */
   resume(plan: Plan, context: StartContext): Promise<Running>
   /** Ends it and its disk. Succeeds when it is gone already. */

@@ -22,6 +22,10 @@ export interface SandboxRecord {
   readonly capabilities: readonly string[]
   readonly idleTimeoutSeconds: number
   readonly maxLifetimeSeconds: number
+  /** What becomes of it when it is idle. */
+  readonly idleAction: 'stop' | 'pause'
+  /** Whether its use resumes it. */
+  readonly autoResume: boolean
   readonly callId: number
   readonly socketPath: string | undefined
   readonly createdAt: number
@@ -32,7 +36,8 @@ export interface SandboxRecord {
 /** Which state may follow which. Whatever is not here is a defect of the caller. */
 const legalMoves: Readonly<Record<SandboxStatus, readonly SandboxStatus[]>> = {
   creating: ['running', 'deleting', 'ended'],
-  running: ['stopped', 'deleting', 'ended'],
+  running: ['paused', 'stopped', 'deleting', 'ended'],
+  paused: ['running', 'stopped', 'deleting', 'ended'],
   stopped: ['running', 'deleting', 'ended'],
   deleting: ['ended'],
   ended: ['deleting'],

@@ -31,6 +31,8 @@ const sample = (change: Partial<SandboxRecord> = {}): Omit<SandboxRecord, 'versi
   capabilities: [],
   idleTimeoutSeconds: 60,
   maxLifetimeSeconds: 600,
+  idleAction: 'stop',
+  autoResume: false,
   socketPath: undefined,
   createdAt: 1000,
   lastActivityAt: 1000,

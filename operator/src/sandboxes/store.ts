@@ -8,7 +8,21 @@ export interface NewEvent {
 }
 
 /** What a move may change beside the state. */
-export type SandboxChange = Partial<Pick<SandboxRecord, 'end' | 'socketPath' | 'stoppedAt' | 'lastActivityAt' | 'image'>>
+export type SandboxChange = Partial<
+  Pick<
+    SandboxRecord,
+    | 'end'
+    | 'socketPath'
+    | 'stoppedAt'
+    | 'lastActivityAt'
+    | 'image'
+    | 'name'
+    | 'idleTimeoutSeconds'
+    | 'maxLifetimeSeconds'
+    | 'idleAction'
+    | 'autoResume'
+  >
+>
 
 export interface SandboxFilter {
   readonly owner?: string
@@ -44,7 +58,7 @@ export interface ProvisionRecord extends Provision {
   readonly isPublic: boolean
 }
 
-/** Sums over the sandboxes that take room, for admission: memory and CPU of those that run, disk of stopped ones too. */
+/** Sums over the sandboxes that take room, for admission: memory and CPU of those that run or are paused, disk of stopped ones too. */
 export interface Usage {
   readonly sandboxes: number
   readonly memoryMb: number
@@ -75,7 +89,7 @@ export interface Store extends Forgetful {
   insert(sandbox: Omit<SandboxRecord, 'version' | 'callId'>, sealed: SealedEnvironment, idempotency?: Idempotency): Promise<SandboxRecord>
   get(id: string): Promise<SandboxRecord | undefined>
   list(filter: SandboxFilter): Promise<SandboxRecord[]>
-  /** Moves a sandbox if nobody else did since `from` was read; undefined when somebody did. The event is written with it. */
+  /** Moves a sandbox, or changes one that stays in its state, if nobody else did since `from` was read; undefined when somebody did. The event is written with it. */
   move(from: SandboxRecord, to: SandboxStatus, change: SandboxChange, event: NewEvent): Promise<SandboxRecord | undefined>
   touch(id: string, lastActivityAt: number): Promise<void>
   /** Of a service or (without one) of all. */

@@ -1,8 +1,8 @@
 // Services: the tenants of the operator. Who may see and change one, and what its sandboxes may take.
 import { Failure, type Service, type ServiceQuotas } from '@atoll/protocol'
-import { admissionKey } from '../sandboxes/lifecycle.ts'
 import type { Locks } from '../sandboxes/locks.ts'
 import type { Quota, Tenants } from '../sandboxes/quota.ts'
+import { admissionKey } from '../sandboxes/room.ts'
 import type { ServiceRecord, ServiceStore } from './store.ts'
 
 /** Who asks. An admin sees and may change every service. */

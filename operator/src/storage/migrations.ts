@@ -232,4 +232,23 @@ export const migrations: readonly string[] = [
     mac text not null
   ) strict;
   `,
+
+  // Sandboxes can be paused. A column's check cannot be changed, so the column is made anew.
+  `
+  drop trigger sandbox_egress_end;
+  drop index sandboxes_by_state;
+  drop index ended_sandboxes;
+  alter table sandboxes add column new_state text not null default 'ended'
+    check (new_state in ('creating', 'running', 'paused', 'stopped', 'deleting', 'ended'));
+  update sandboxes set new_state = state;
+  alter table sandboxes drop column state;
+  alter table sandboxes rename column new_state to state;
+  create index sandboxes_by_state on sandboxes (state);
+  create index ended_sandboxes on sandboxes (ended_at) where state = 'ended';
+  create trigger sandbox_egress_end after update of state on sandboxes when new.state = 'ended' begin
+    update sandbox_egress set authority_sealed = null where sandbox_id = new.id;
+  end;
+  alter table sandboxes add column idle_action text not null default 'stop' check (idle_action in ('stop', 'pause'));
+  alter table sandboxes add column auto_resume integer not null default 0;
+  `,
 ]

@@ -1,5 +1,5 @@
 // How records lie in rows.
-import { EndReason, Provision, RuntimeName, SandboxEvent, SandboxStatus } from '@atoll/protocol'
+import { EndReason, idleActions, Provision, RuntimeName, SandboxEvent, SandboxStatus } from '@atoll/protocol'
 import { z } from 'zod'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
 import type { ProvisionRecord } from '../sandboxes/store.ts'
@@ -31,6 +31,8 @@ const SandboxRow = z.object({
   capabilities_json: json(z.array(z.string())),
   idle_timeout_seconds: z.int(),
   max_lifetime_seconds: z.int(),
+  idle_action: z.enum(idleActions),
+  auto_resume: z.int(),
   call_id: z.int(),
   socket_path: orUndefined(z.string()),
   created_at: z.int(),
@@ -60,6 +62,8 @@ export function toSandbox(raw: Record<string, unknown>): SandboxRecord {
     capabilities: row.capabilities_json,
     idleTimeoutSeconds: row.idle_timeout_seconds,
     maxLifetimeSeconds: row.max_lifetime_seconds,
+    idleAction: row.idle_action,
+    autoResume: row.auto_resume === 1,
     callId: row.call_id,
     socketPath: row.socket_path,
     createdAt: row.created_at,

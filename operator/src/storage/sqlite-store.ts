@@ -34,6 +34,7 @@ const columns = [
     'pids',
   ],
   ...['ports_json', 'metadata_json', 'capabilities_json', 'idle_timeout_seconds', 'max_lifetime_seconds', 'call_id', 'socket_path'],
+  ...['idle_action', 'auto_resume'],
   ...['env_sealed', 'secrets_sealed', 'created_at', 'last_activity_at', 'stopped_at'],
 ]
 const insertSandbox = `insert into sandboxes (${columns.join(', ')}) values (${columns.map((name) => `:${name}`).join(', ')})`
@@ -113,6 +114,8 @@ export class SqliteStore implements Store {
       capabilities_json: JSON.stringify(sandbox.capabilities),
       idle_timeout_seconds: sandbox.idleTimeoutSeconds,
       max_lifetime_seconds: sandbox.maxLifetimeSeconds,
+      idle_action: sandbox.idleAction,
+      auto_resume: sandbox.autoResume ? 1 : 0,
       call_id: sandbox.callId,
       socket_path: sandbox.socketPath ?? null,
       created_at: sandbox.createdAt,
@@ -140,7 +143,8 @@ export class SqliteStore implements Store {
     const moved = this.write(() => {
       const { changes } = this.#db.run(
         `update sandboxes set state = :state, version = :version, end_json = :end, socket_path = :socket, stopped_at = :stopped,
-           last_activity_at = :active, image = :image,
+           last_activity_at = :active, image = :image, name = :name, idle_timeout_seconds = :idle, max_lifetime_seconds = :lifetime,
+           idle_action = :idle_action, auto_resume = :auto_resume,
            ended_at = case when :state = 'ended' then :now end,
            env_sealed = case when :state = 'ended' then null else env_sealed end,
            secrets_sealed = case when :state = 'ended' then null else secrets_sealed end
@@ -156,6 +160,11 @@ export class SqliteStore implements Store {
           stopped: next.stoppedAt ?? null,
           active: next.lastActivityAt,
           image: next.image,
+          name: next.name,
+          idle: next.idleTimeoutSeconds,
+          lifetime: next.maxLifetimeSeconds,
+          idle_action: next.idleAction,
+          auto_resume: next.autoResume ? 1 : 0,
           now: this.#now(),
         },
       )
@@ -172,10 +181,10 @@ export class SqliteStore implements Store {
   async usage(serviceId?: number): Promise<Usage> {
     const row = this.#db.one(
       `select count(*) as sandboxes,
-              coalesce(sum(case when state in ('creating', 'running') then memory_mb end), 0) as memory,
-              coalesce(sum(case when state in ('creating', 'running') then cpu_cores end), 0) as cpu,
+              coalesce(sum(case when state in ('creating', 'running', 'paused') then memory_mb end), 0) as memory,
+              coalesce(sum(case when state in ('creating', 'running', 'paused') then cpu_cores end), 0) as cpu,
               coalesce(sum(disk_gb), 0) as disk
-         from sandboxes where state in ('creating', 'running', 'stopped') and (:service is null or service_id = :service)`,
+         from sandboxes where state in ('creating', 'running', 'paused', 'stopped') and (:service is null or service_id = :service)`,
       { service: serviceId ?? null },
     )
     const number = (name: string): number => Number(row?.[name] ?? 0)

@@ -13,7 +13,7 @@ import { caller, type GuestCalls, recordCaller, recordsOf } from '../guest-calls
 export interface ChatHandlerParts extends GuestCalls {
   /** Ends the streams that would go on for ever when the operator stops. */
   readonly stopping: AbortSignal
-  readonly lifecycle: Pick<Lifecycle, 'get'>
+  readonly lifecycle: Pick<Lifecycle, 'get' | 'awake'>
 }
 
 const promptTimeoutMs = 600_000

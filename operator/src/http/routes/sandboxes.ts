@@ -42,7 +42,7 @@ const pairOf = (pair: string): readonly [string, string] => {
   return [pair.slice(0, at), pair.slice(at + 1)]
 }
 
-const visibleStates = ['creating', 'running', 'stopped', 'deleting'] as const
+const visibleStates = ['creating', 'running', 'paused', 'stopped', 'deleting'] as const
 
 export const sandboxHandlers = ({ lifecycle, store, metrics, view, now }: SandboxParts): Handlers<typeof sandboxRoutes> => ({
   create: async ({ request: { body, query }, caller, incoming, setStatus, note }) => {
@@ -92,6 +92,13 @@ export const sandboxHandlers = ({ lifecycle, store, metrics, view, now }: Sandbo
     await lifecycle.stop(sandbox)
     return { success: true, sandbox_id: sandbox.id, state: 'stopped' }
   },
+
+  pause: async ({ sandbox }) => {
+    await lifecycle.pause(sandbox)
+    return { success: true, sandbox_id: sandbox.id, state: 'paused' }
+  },
+
+  update: async ({ sandbox, request: { body } }) => view.sandbox(await lifecycle.update(sandbox, body)),
 
   resume: async ({ sandbox }) => {
     await lifecycle.resume(sandbox)

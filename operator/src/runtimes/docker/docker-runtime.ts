@@ -36,6 +36,8 @@ const stopGraceSeconds = 2
 /** A sidecar that fails at once does so in this time; a slower one is the caller's to wait for. */
 const earlyExitMs = 1000
 
+const observedStates: Readonly<Record<string, Observed['state']>> = { running: 'running', restarting: 'running', paused: 'paused' }
+
 const command = [`${sidecarPaths.program}/node`, `${sidecarPaths.program}/sidecar.mjs`]
 
 class DockerRuntime implements Runtime {
@@ -183,6 +185,7 @@ class DockerRuntime implements Runtime {
     assertId(id)
     const found = await this.#find(id)
     if (found) {
+      await this.#thaw(found)
       await this.#refusable(() =>
         accepting(
           [304, 404],
@@ -195,6 +198,34 @@ class DockerRuntime implements Runtime {
     await this.#options.disks.detach(id)
   }
 
+  async pause(id: string): Promise<void> {
+    const found = await this.#existing(id)
+    if (found.State === 'paused') return
+    await this.#refusable(() => this.#engine.call((docker) => docker.getContainer(found.Id).pause()))
+  }
+
+  async unpause(id: string): Promise<void> {
+    await this.#thaw(await this.#existing(id))
+  }
+
+  /** The engine neither stops nor removes what is frozen. */
+  async #thaw({ Id, State }: Docker.ContainerInfo): Promise<void> {
+    if (State !== 'paused') return
+    await this.#refusable(() =>
+      accepting(
+        [404, 409, 500],
+        this.#engine.call((docker) => docker.getContainer(Id).unpause()),
+      ),
+    )
+  }
+
+  async #existing(id: string): Promise<Docker.ContainerInfo> {
+    assertId(id)
+    const found = await this.#find(id)
+    if (found) return found
+    throw new Failure('sandbox.unreachable', `The container of sandbox ${id} is gone. Stop the sandbox and resume it.`)
+  }
+
   async resume(plan: Plan, context: StartContext): Promise<Running> {
     assertId(plan.id)
     context.signal.throwIfAborted()
@@ -203,7 +234,7 @@ class DockerRuntime implements Runtime {
     const image = found?.Labels[labels.image] ?? plan.image
     if (found?.State === 'running') return { socketPath, image }
     if (found?.State === 'paused') {
-      await this.#refusable(() => this.#engine.call((docker) => docker.getContainer(found.Id).unpause()))
+      await this.#thaw(found)
       return { socketPath, image }
     }
     if (!(await this.#folders.has(plan.id))) {
@@ -241,7 +272,10 @@ class DockerRuntime implements Runtime {
   async remove(id: string): Promise<void> {
     assertId(id)
     const found = await this.#find(id)
-    if (found) await this.#refusable(() => this.#removeContainer(found.Id))
+    if (found) {
+      await this.#thaw(found)
+      await this.#refusable(() => this.#removeContainer(found.Id))
+    }
     if (!(await this.#folders.has(id))) return
     await this.#options.disks.remove(id)
     await this.#folders.remove(id)
@@ -253,7 +287,7 @@ class DockerRuntime implements Runtime {
     for (const id of await this.#folders.kept()) seen.set(id, this.#observed(id, 'stopped'))
     for (const { Labels, State } of containers) {
       const id = Labels[labels.sandbox]
-      if (id) seen.set(id, this.#observed(id, ['running', 'paused', 'restarting'].includes(State) ? 'running' : 'stopped'))
+      if (id) seen.set(id, this.#observed(id, observedStates[State] ?? 'stopped'))
     }
     return [...seen.values()]
   }

@@ -98,6 +98,7 @@ function featuresOf(info: Info, version: Docker.DockerVersion, mayRaise: boolean
   const parts = version.Components ?? []
   return [
     `cgroup-v${info.CgroupVersion}`,
+    'pause',
     ...(Object.hasOwn(info.Runtimes, 'runsc') ? ['gvisor'] : []),
     ...(mayRaise ? ['oom-protection'] : []),
     ...parts.flatMap(({ Name, Version, Details }) => versionWarnings(Name, Version, Details?.['GitCommit'])),

@@ -205,7 +205,10 @@ class NamespaceRuntime implements Runtime {
     const socketPath = this.#folders.socketOf(plan.id)
     const known = this.#folders.read(plan.id)
     if (!known) throw new Failure('sandbox.not_found', `There is no sandbox ${plan.id} to resume.`)
-    if (isRunning(known)) return { socketPath, image: known.image }
+    if (isRunning(known)) {
+      await this.#options.cgroups.thaw(groupOf(known.base))
+      return { socketPath, image: known.image }
+    }
     const machine = await this.#usable()
     context.signal.throwIfAborted()
     const rootfs = imageDirectory(known.image, machine.rootfsDir)
@@ -223,6 +226,20 @@ class NamespaceRuntime implements Runtime {
       await this.stop(plan.id)
       throw startFailure(error, plan.id)
     }
+  }
+
+  async pause(id: string): Promise<void> {
+    await this.#options.cgroups.freeze(groupOf(this.#running(id).base))
+  }
+
+  async unpause(id: string): Promise<void> {
+    await this.#options.cgroups.thaw(groupOf(this.#running(id).base))
+  }
+
+  #running(id: string): SandboxRecord {
+    const record = this.#folders.read(id)
+    if (record && isRunning(record)) return record
+    throw new Failure('sandbox.unreachable', `Sandbox ${id} does not run any more. Stop it and resume it.`)
   }
 
   async stop(id: string): Promise<void> {
@@ -259,7 +276,12 @@ class NamespaceRuntime implements Runtime {
       if (!record || this.#hidden.has(id)) continue
       this.#folders.capLog(id)
       if (isAbandoned(record)) await endProcesses(record, this.#options.cgroups, 0)
-      observed.push({ id, state: isRunning(record) ? 'running' : 'stopped', socketPath: this.#folders.socketOf(id) })
+      const isFrozen = this.#options.cgroups.isFrozen(groupOf(record.base))
+      observed.push({
+        id,
+        state: isRunning(record) ? (isFrozen ? 'paused' : 'running') : 'stopped',
+        socketPath: this.#folders.socketOf(id),
+      })
     }
     return observed
   }

@@ -39,6 +39,8 @@ function identified(pid: number): ProcessIdentity[] {
 export async function endProcesses(record: SandboxRecord, cgroups: Cgroups, graceMs: number): Promise<void> {
   const { first, monitor } = record
   const { id } = record.plan
+  // What is frozen does not even die.
+  await cgroups.thaw(groupOf(record.base))
   if (first && graceMs > 0 && isAlive(first)) {
     for (const child of childrenOf(first.pid).flatMap(identified)) signalProcess(child, 'SIGTERM')
     await until(() => !isAlive(first), graceMs)

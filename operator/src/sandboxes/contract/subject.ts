@@ -174,7 +174,7 @@ export class Subject {
     await this.runtime.remove(box.plan.id)
   }
 
-  async stateOf(id: string, runtime: Runtime = this.runtime): Promise<'running' | 'stopped' | 'gone'> {
+  async stateOf(id: string, runtime: Runtime = this.runtime): Promise<'running' | 'paused' | 'stopped' | 'gone'> {
     return (await runtime.list()).find((observed) => observed.id === id)?.state ?? 'gone'
   }
 
