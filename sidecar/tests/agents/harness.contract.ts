@@ -277,6 +277,19 @@ export function harnessContract({
       assert.ok(existsSync(path.join(agents.sidecar.workspace, 'long.txt')))
     })
 
+    for (const beginning of ['/help', '/usr/bin/env', '$HOME']) {
+      test(`takes a prompt that begins with ${beginning} for nothing but a prompt`, async () => {
+        const seq = lastSeq()
+        const { run } = await agents.perform(request(`${beginning} [[plan:text]] is what I say`))
+        assert.equal(run.outcome, 'completed', JSON.stringify(run.error))
+        const prompts = asksModel ? server.requests.flatMap((seen) => (seen.seq > seq ? (seen.prompt ?? []) : [])) : [run.text ?? '']
+        assert.ok(
+          prompts.some((prompt) => prompt.includes(`${beginning} `) && prompt.includes(' is what I say')),
+          JSON.stringify([prompts, run.text]),
+        )
+      })
+    }
+
     test('tells no credential that a command of it prints', { skip: asksModel ? false : 'it needs none' }, async () => {
       const names = Object.keys(credentials(server.url)).filter((name) => !/URL$/.test(name))
       const { run, events } = await agents.perform(request(`[[plan:shell,text]][[command:printenv ${names.join(' ')}]] look`))

@@ -7,6 +7,7 @@ import { writeSkills } from '../drivers/definitions.ts'
 import { type Json, list, maybeNumber, maybeText, record, text } from '../drivers/json.ts'
 import { JsonLines } from '../drivers/json-lines.ts'
 import { toolKind } from '../drivers/tool-kinds.ts'
+import { verbatim } from '../drivers/verbatim.ts'
 import type { Harness, Turn, TurnContext, TurnEnd } from '../harness.ts'
 import { agentError, providerError } from '../harness-error.ts'
 
@@ -74,7 +75,7 @@ class ClaudeTurn {
     const { signal } = this.#context
     const program = this.#program
     program.send({ type: 'control_request', request_id: 'initialize', request: { subtype: 'initialize', hooks: {} } })
-    program.send({ type: 'user', message: { role: 'user', content: [{ type: 'text', text: prompt }] } })
+    program.send({ type: 'user', message: { role: 'user', content: [{ type: 'text', text: verbatim(prompt) }] } })
     const interrupt = (): void => program.send({ type: 'control_request', request_id: 'interrupt', request: { subtype: 'interrupt' } })
     signal.addEventListener('abort', interrupt, { once: true })
     let end: TurnEnd | undefined

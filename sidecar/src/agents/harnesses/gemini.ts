@@ -5,8 +5,12 @@ import { writeSkills, writeSubagents } from '../drivers/definitions.ts'
 import { count, type Json, record, text } from '../drivers/json.ts'
 import { readRecords } from '../drivers/side-log.ts'
 import { standIn } from '../drivers/stand-in.ts'
+import { verbatim } from '../drivers/verbatim.ts'
 import type { Harness, Turn, TurnContext, TurnEnd } from '../harness.ts'
 import { agentError } from '../harness-error.ts'
+
+/** It looks for commands behind white space too; a space without width is none to it, and nothing to its models. */
+const asText = { command: /^\s*[/$]/, before: '\u200b' }
 
 /** Where users keep credentials of their own, in their home. */
 const ownFiles: readonly string[] = ['.gemini/oauth_creds.json', '.gemini/gemini-credentials.json', '.gemini/.env']
@@ -147,7 +151,7 @@ async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
     modes: [],
     choosesModel: true,
     toolName: ({ toolCallId }) => /^(?<name>.+?)__/.exec(toolCallId)?.groups?.['name'],
-    prompt: turn.prompt,
+    prompt: verbatim(turn.prompt, asText),
     // Nor does the interface of its models.
     hidesArguments: true,
     quietMs: 200,

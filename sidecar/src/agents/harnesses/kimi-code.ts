@@ -8,6 +8,7 @@ import { count, type Json, record, text } from '../drivers/json.ts'
 import { errorOfMessage } from '../drivers/model-errors.ts'
 import { followRecords, readRecords } from '../drivers/side-log.ts'
 import { standIn } from '../drivers/stand-in.ts'
+import { verbatim } from '../drivers/verbatim.ts'
 import type { Harness, Turn, TurnContext, TurnEnd } from '../harness.ts'
 import { agentError, providerError } from '../harness-error.ts'
 
@@ -139,7 +140,7 @@ async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
     modes: [turn.permissionMode === 'ask' ? 'default' : 'yolo'],
     choosesModel: 'KIMI_MODEL_NAME' in model,
     // A conversation keeps the system prompt that it began with.
-    prompt: turn.nativeSessionId === undefined ? turn.prompt : withInstructions(turn),
+    prompt: verbatim(turn.nativeSessionId === undefined ? turn.prompt : withInstructions(turn)),
     hidesArguments: false,
     opened: (id, fail) => {
       sessionId = id
