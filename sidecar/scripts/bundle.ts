@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { chmod, copyFile, link, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { createRequire, isBuiltin } from 'node:module'
 import path from 'node:path'
-import { build, version as esbuildVersion, type Plugin } from 'esbuild'
+import { type BuildOptions, build, version as esbuildVersion, type OutputFile, type Plugin } from 'esbuild'
 
 const packageFolder = path.resolve(import.meta.dirname, '..')
 const dist = path.join(packageFolder, 'dist')
@@ -77,22 +77,48 @@ const ptyBesideBundle: Plugin = {
   },
 }
 
-/** Reading the library costs each start of a sandbox some milliseconds, and few need it: it stands beside the bundle. */
-const acpBesideBundle: Plugin = {
-  name: 'acp-beside-bundle',
+/** To read these costs each start of a sandbox some milliseconds, and few need them: they stand beside the bundle, and have the same name. */
+const besideBundle = {
+  'agents-with-harnesses': path.join(packageFolder, 'src/agents/agents-with-harnesses.ts'),
+  'acp-library': path.join(packageFolder, 'src/agents/drivers/acp-library.ts'),
+} as const
+const main = 'sidecar'
+
+const importedWhenWanted: Plugin = {
+  name: 'imported-when-wanted',
   setup: (building) => {
-    building.onResolve({ filter: /\/acp-library\.ts$/ }, ({ kind }) =>
-      kind === 'dynamic-import' ? { path: './acp-library.mjs', external: true } : undefined,
-    )
+    building.onResolve({ filter: /\.ts$/ }, ({ path: name, kind }) => {
+      const isBeside = kind === 'dynamic-import' && Object.hasOwn(besideBundle, path.basename(name, '.ts'))
+      return isBeside ? { path: `./${path.basename(name, '.ts')}.mjs`, external: true } : undefined
+    })
   },
 }
 
+/**
+ * What stands beside has copies of what it shares with the bundle, so nothing that goes between them may be known by its class, but for
+ * failures: of those there is one.
+ */
+const sameFailures: Plugin = {
+  name: 'same-failures',
+  setup: (building) => {
+    building.onResolve({ filter: /^@atoll\/protocol$/ }, () => ({ path: `./${main}.mjs`, external: true }))
+  },
+}
+
+/** The failures go out of the bundle for what stands beside it. */
+const entry = `import './src/main.ts'\nexport { Failure, isFailureCode } from '@atoll/protocol'\n`
+
 async function bundleCode(folder: string): Promise<void> {
-  const { outputFiles } = await build({
-    entryPoints: {
-      sidecar: path.join(packageFolder, 'src/main.ts'),
-      'acp-library': path.join(packageFolder, 'src/agents/drivers/acp-library.ts'),
-    },
+  const outputs = await Promise.all([
+    buildCode(folder, { stdin: { contents: entry, resolveDir: packageFolder, sourcefile: `${main}.ts` }, entryNames: main, plugins: [] }),
+    buildCode(folder, { entryPoints: besideBundle, plugins: [sameFailures] }),
+  ])
+  for (const { path: file, text } of outputs.flat()) await writeFile(file, withoutImports(text))
+}
+
+async function buildCode(folder: string, { plugins = [], ...input }: BuildOptions): Promise<readonly OutputFile[]> {
+  const { outputFiles = [] } = await build({
+    ...input,
     outdir: folder,
     outExtension: { '.js': '.mjs' },
     write: false,
@@ -106,9 +132,9 @@ async function bundleCode(folder: string): Promise<void> {
     logLevel: 'warning',
     // Of the protocol only its failures have code in here; anything else fails the build instead of bringing a schema library along.
     alias: { '@atoll/protocol/sidecar': path.resolve(packageFolder, '../protocol/src/sidecar.ts'), '@atoll/protocol': failures },
-    plugins: [requiredNodeModules, ptyBesideBundle, acpBesideBundle],
+    plugins: [...plugins, requiredNodeModules, ptyBesideBundle, importedWhenWanted],
   })
-  for (const { path: file, text } of outputFiles) await writeFile(file, withoutImports(text))
+  return outputFiles
 }
 
 /** Two builds at once make the same, so whoever comes last is as good as the first. */

@@ -3,9 +3,8 @@ import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type RunRequest, type SidecarEnvironment, type SidecarHealth, sidecarGeneration, sidecarPaths } from '@atoll/protocol/sidecar'
 import manifest from '../package.json' with { type: 'json' }
-import { Agents } from './agents/agents.ts'
+import { LazyAgents } from './agents/lazy-agents.ts'
 import { Records } from './agents/records.ts'
-import { registry } from './agents/registry.ts'
 import { adoptRootCredentials } from './agents/root-credentials.ts'
 import { agentRoutes, recordRoutes } from './agents/routes.ts'
 import { exec } from './commands/exec.ts'
@@ -80,7 +79,7 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
     runLogBytes: config.limits.runLogBytes,
     log,
   })
-  const agents = new Agents({ config, environment, launcher, files, registry, records, log })
+  const agents = new LazyAgents({ config, environment, launcher, files, records, log })
   const terminal = terminalRoutes(terminals, config)
   const configure = configurer(environment, files)
   const gateway = await openGatewayPort({ port: config.gatewayPort, gateway: config.gatewaySocketPath }, log)
@@ -99,7 +98,7 @@ export async function startSidecar(config: Config, log: Log): Promise<Sidecar> {
     'GET /health': health,
     'PUT /environment': async (call) => {
       await configure(await call.json<SidecarEnvironment>())
-      agents.configured()
+      await agents.configured()
       return {}
     },
     'POST /exec': async (call) =>

@@ -28,6 +28,8 @@ export interface AgentsParts {
   readonly files: FilesClient
   readonly registry: Registry
   readonly records: Records
+  /** Runs that an earlier sidecar left in the middle. */
+  readonly left: readonly Run[]
   readonly log: Log
 }
 
@@ -54,7 +56,7 @@ export class Agents {
     this.#store = records.store
     const hasFile = (name: string): Promise<boolean> => files.isThere(path.join(config.user.home, name)).catch(() => false)
     this.#inventory = new Inventory({ ...parts, hasFile })
-    for (const run of records.load()) this.#cleanUp(run)
+    for (const run of parts.left) this.#cleanUp(run)
     for (const session of records.all) if (session.queue.length > 0) this.#waiting.push(session)
   }
 

@@ -3,7 +3,7 @@ import type { PermissionDecision, StartRun } from '@atoll/protocol'
 import type { Limits } from '../config.ts'
 import { cursorOf, sendEvents, writeEvents } from '../event-stream.ts'
 import type { Call, Routes } from '../router.ts'
-import type { Agents } from './agents.ts'
+import type { LazyAgents } from './lazy-agents.ts'
 import type { Records } from './records.ts'
 
 const batchLength = 64 * 1024
@@ -44,26 +44,31 @@ export function recordRoutes(records: Records, limits: Limits): Routes {
   }
 }
 
-export const agentRoutes = (agents: Agents, records: Records): Routes => ({
-  'GET /agents': async () => ({ harnesses: await agents.harnesses() }),
-  'POST /agents/runs': async (call) => records.describeRun(await agents.start(await call.json<StartRun>())),
+export const agentRoutes = (agents: LazyAgents, records: Records): Routes => ({
+  'GET /agents': async () => ({ harnesses: await (await agents.get()).harnesses() }),
+  'POST /agents/runs': async (call) => {
+    const request = await call.json<StartRun>()
+    return records.describeRun(await (await agents.get()).start(request))
+  },
   'POST /agents/runs/{rid}/cancel': async ({ params }) => {
     const run = records.run(params.rid ?? '')
-    await agents.cancel(run)
+    await (await agents.get()).cancel(run)
     return records.describeRun(run)
   },
   'POST /agents/runs/{rid}/permissions/{request_id}': async (call) => {
     const run = records.run(call.params.rid ?? '')
     const { decision } = await call.json<{ decision: PermissionDecision }>()
-    agents.permit(run, call.params.request_id ?? '', decision)
+    const loaded = await agents.get()
+    loaded.permit(run, call.params.request_id ?? '', decision)
     return { success: true }
   },
   'POST /agents/sessions': async (call) => {
     const { title = '', harness = '' } = await call.json<{ title?: string; harness?: string }>()
-    return (await agents.createSession({ title, harness })).view()
+    return (await (await agents.get()).createSession({ title, harness })).view()
   },
-  'DELETE /agents/sessions/{sid}': ({ params }) => {
-    agents.removeSession(params.sid ?? '')
+  'DELETE /agents/sessions/{sid}': async ({ params }) => {
+    const loaded = await agents.get()
+    loaded.removeSession(params.sid ?? '')
     return { deleted: true, session_id: params.sid }
   },
 })

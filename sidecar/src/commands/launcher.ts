@@ -38,7 +38,8 @@ export interface NotRunnable {
 
 export type Launched = Child | NotRunnable
 
-export const isChild = (launched: Launched): launched is Child => launched instanceof Child
+/** By what it has, since the class has a copy where code stands beside the bundle. */
+export const isChild = (launched: Launched): launched is Child => 'pid' in launched
 
 const missing = new Set(['ENOENT', 'ENOTDIR'])
 const notExecutable = new Set(['EACCES', 'EPERM', 'ENOEXEC', 'ELOOP', 'EISDIR', 'E2BIG', 'ENAMETOOLONG', 'EINVAL', 'ETXTBSY', 'ELIBBAD'])
