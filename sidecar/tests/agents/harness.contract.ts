@@ -201,6 +201,15 @@ export function harnessContract({
       assert.match(told(events, 'tool.finished')[0]?.output ?? '', /heard xyzzy plover/)
     })
 
+    test('says which MCP server does not work, and goes on without it', async () => {
+      const broken = { broken: { command: '/bin/false', args: [], env: {} } }
+      const { run, events } = await agents.perform(request('[[plan:mcp,text]] use it', { mcp_servers: broken, model: plainModel }))
+      assertWhole(events)
+      assert.equal(run.outcome, 'completed', JSON.stringify(run.error))
+      const said = told(events, 'mcp.status').map(({ name, status }) => [name, status])
+      assert.deepEqual(said.at(-1), ['broken', 'failed'], JSON.stringify(events))
+    })
+
     test('loads a skill', async () => {
       const skills = { labskill: { description: 'What to do about plovers.', content: 'Plovers eat quinces.' } }
       const { run, events } = await agents.perform(request('[[plan:skill,text]][[skillname:labskill]] use it', { skills }))

@@ -3,7 +3,7 @@ import path from 'node:path'
 import { runAcpTurn } from '../drivers/acp.ts'
 import { writeSkills, writeSubagents } from '../drivers/definitions.ts'
 import { count, type Json, record, text } from '../drivers/json.ts'
-import { readRecords } from '../drivers/side-log.ts'
+import { readRecords, tellBrokenServers } from '../drivers/side-log.ts'
 import { standIn } from '../drivers/stand-in.ts'
 import { verbatim } from '../drivers/verbatim.ts'
 import type { Harness, Turn, TurnContext, TurnEnd } from '../harness.ts'
@@ -126,6 +126,21 @@ async function furnish(turn: Turn, context: TurnContext, own: string): Promise<s
   return place
 }
 
+const brokenServer = /Error during discovery for MCP server '(?<name>.+?)': (?<message>.*?)(?: \w*Error: .*)?$/
+
+const debugLog = ({ scratch }: TurnContext): string => path.join(scratch, 'gemini-debug.log')
+
+/** Nothing but what it writes for those who look for faults in it says that a server does not work. */
+const tellServers = (turn: Turn, context: TurnContext): Promise<void> =>
+  tellBrokenServers(context, turn, {
+    log: debugLog(context),
+    word: 'Error during discovery for MCP server',
+    read: (line) => {
+      const { name, message = '' } = brokenServer.exec(line)?.groups ?? {}
+      return name === undefined ? undefined : { name, message }
+    },
+  })
+
 async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
   const { env, home } = context
   const own = path.join(env['GEMINI_CLI_HOME'] ?? home, '.gemini')
@@ -147,6 +162,7 @@ async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
       GEMINI_CLI_TRUST_WORKSPACE: 'true',
       // Without it, it runs in a child that no signal reaches.
       GEMINI_CLI_NO_RELAUNCH: 'true',
+      ...(Object.keys(turn.mcpServers).length > 0 && { GEMINI_DEBUG_LOG_FILE: debugLog(context) }),
     },
     modes: [],
     choosesModel: true,
@@ -161,6 +177,7 @@ async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
       sessionId = id
     },
     closing: async (end) => {
+      await tellServers(turn, context)
       if (sessionId === undefined) return end
       await tellUsage(context, { own, sessionId, since })
       await look(tidy, sessionId)

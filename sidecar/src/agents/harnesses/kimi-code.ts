@@ -6,7 +6,7 @@ import { type AcpEnd, runAcpTurn, withInstructions } from '../drivers/acp.ts'
 import { writeSkills, writeSubagents } from '../drivers/definitions.ts'
 import { count, type Json, record, text } from '../drivers/json.ts'
 import { errorOfMessage } from '../drivers/model-errors.ts'
-import { followRecords, readRecords } from '../drivers/side-log.ts'
+import { followRecords, readRecords, tellBrokenServers } from '../drivers/side-log.ts'
 import { standIn } from '../drivers/stand-in.ts'
 import { verbatim } from '../drivers/verbatim.ts'
 import type { Harness, Turn, TurnContext, TurnEnd } from '../harness.ts'
@@ -118,6 +118,20 @@ async function tellRest(
   return text(record(last['error'])['code']) === 'loop.max_steps_exceeded' ? 'max_turns' : errorIn(last)
 }
 
+/** A line of the program's own log, which all of its sessions share. */
+const brokenServer = /^(?<at>\S+) .* server=(?<name>"(?:[^"\\]|\\.)*"|\S+) .*reason=(?<reason>"(?:[^"\\]|\\.)*"|\S+)/
+const bare = (value = ''): string => value.replaceAll(/^"|"$/g, '')
+
+const tellServers = (turn: Turn, context: TurnContext, since: number): Promise<void> =>
+  tellBrokenServers(context, turn, {
+    log: path.join(ownFolder(context), 'logs/kimi-code.log'),
+    word: 'mcp server unavailable',
+    read: (line) => {
+      const { at = '', name, reason } = brokenServer.exec(line)?.groups ?? {}
+      return Date.parse(at) >= since ? { name: bare(name), message: bare(reason) } : undefined
+    },
+  })
+
 /** What ended the turn for a reason that the log does not know. */
 const isOurs = ({ outcome, error }: AcpEnd): boolean => outcome === 'cancelled' || error?.code === 'timeout' || error?.code === 'lost'
 
@@ -153,6 +167,7 @@ async function run(turn: Turn, context: TurnContext): Promise<TurnEnd> {
     closing: async (end) => {
       const stopFollowing = await following
       stopFollowing?.()
+      await tellServers(turn, context, since)
       if (sessionId === undefined) return end
       const found = await tellRest(context, { sessionId, since })
       if (found === undefined || isOurs(end)) return end

@@ -59,10 +59,25 @@ class OpencodeTurn {
       const { status, body: answer } = await this.#server.call('POST', `/session/${id}/prompt_async${query}`, body)
       if (status >= 400) return { outcome: 'failed', error: agentError('config', `The prompt was refused: ${JSON.stringify(answer)}`) }
       if (this.#context.signal.aborted) stop()
+      void this.#tellServers(query)
       await Promise.race([ended, this.#cancelledLongAgo()])
       return this.#end(events.lastText)
     } finally {
       this.#context.signal.removeEventListener('abort', stop)
+    }
+  }
+
+  /** It knows by the time that it asks its model. */
+  async #tellServers(query: string): Promise<void> {
+    const names = Object.keys(this.#turn.mcpServers)
+    if (names.length === 0) return
+    const answer = await this.#server.call('GET', `/mcp${query}`).catch(() => undefined)
+    for (const name of names) {
+      const { status, error } = record(answer?.body[name])
+      const message = text(error)
+      if (status === 'connected') this.#context.emit({ type: 'mcp.status', name, status })
+      else if (status !== undefined)
+        this.#context.emit({ type: 'mcp.status', name, status: 'failed', message: message || `It is ${status}.` })
     }
   }
 
