@@ -224,7 +224,7 @@ for (const { name: runtime, skip } of testRuntimes) {
       const { body: run } = await subject.get(`agents/runs/${cut}`)
       assert.deepEqual([run.state, run.outcome, run.error.code], ['finished', 'failed', 'lost'])
       const names = [...(before[0]?.[1] ?? '').matchAll(/^event: (.*)$/gm)].map(([, name]) => name)
-      assert.deepEqual(names.slice(-2), ['tool.finished', 'run.finished'])
+      assert.ok(names.includes('tool.finished') && names.at(-1) === 'run.finished', names.join())
       const { body: chat } = await subject.get(`live/chat/sessions/${session}`)
       assert.deepEqual(
         chat.runs.map(({ status }: { status: string }) => status),
@@ -244,6 +244,7 @@ for (const { name: runtime, skip } of testRuntimes) {
     })
 
     test('a chat is followed over a stop: what was told is told again, then what comes after the resume', async () => {
+      await subject.post('resume')
       const { run, session } = await subject.perform('one two three')
       await subject.post('stop')
       const leaving = new AbortController()
@@ -266,6 +267,7 @@ for (const { name: runtime, skip } of testRuntimes) {
     })
 
     test('what was put into the folder is not followed, not waited for, and harms nothing else', async () => {
+      await subject.post('resume')
       const good = await subject.perform('a good one')
       const bad = await subject.perform('a bad one')
       const large = await subject.perform('a large one')
