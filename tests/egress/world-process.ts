@@ -18,8 +18,9 @@ let reached: Reached[] = []
 
 const ip = (...args: readonly string[]): void => void execFileSync('ip', [...args], { stdio: ['ignore', 'ignore', 'inherit'] })
 
-function note(socket: Socket, name: string): void {
-  reached.push({ address: (socket.localAddress ?? '').replace('::ffff:', ''), port: socket.localPort ?? 0, name })
+function note(socket: Socket, name: string, path?: string): void {
+  const address = (socket.localAddress ?? '').replace('::ffff:', '')
+  reached.push({ address, port: socket.localPort ?? 0, name, ...(path !== undefined && { path }) })
 }
 
 /** `*.` in the table stands for whatever is below. */
@@ -104,14 +105,16 @@ async function tell(request: IncomingMessage, response: ServerResponse): Promise
 
 function serve(request: IncomingMessage, response: ServerResponse): void {
   const { pathname, searchParams } = new URL(request.url ?? '/', 'http://world')
-  note(request.socket, String(request.headers[':authority'] ?? request.headers.host ?? ''))
+  note(request.socket, String(request.headers[':authority'] ?? request.headers.host ?? ''), request.url)
   response.on('error', () => undefined)
-  void (pages[pathname] ?? tell)(request, response, searchParams)
+  // Whoever breaks off in the middle gets nothing.
+  const served = async (): Promise<void> => (pages[pathname] ?? tell)(request, response, searchParams)
+  served().catch(() => response.destroy())
 }
 
 /** Echoes what comes on an upgraded connection. */
 function upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-  note(request.socket, String(request.headers.host))
+  note(request.socket, String(request.headers.host), request.url)
   socket.on('error', () => socket.destroy())
   if (request.url === '/refused') return void socket.end('HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno')
   const accept = createHash('sha1')

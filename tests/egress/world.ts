@@ -17,6 +17,8 @@ export interface Reached {
   readonly address: string
   readonly port: number
   readonly name: string
+  /** What was asked for; undefined: nothing yet. */
+  readonly path?: string
 }
 
 const ip = (...args: readonly string[]): void => void execFileSync('ip', [...args], { stdio: ['ignore', 'ignore', 'inherit'] })
@@ -71,7 +73,9 @@ export class World implements AsyncDisposable {
 
   async #ask(message: object): Promise<unknown> {
     this.#child.send(message)
-    const [answer] = await once(this.#child, 'message')
+    const ended = once(this.#child, 'exit').then(([status]) => Promise.reject(new Error(`the world ended with ${status}`)))
+    ended.catch(() => undefined)
+    const [answer] = await Promise.race([once(this.#child, 'message'), ended])
     return answer.result
   }
 
