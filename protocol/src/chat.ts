@@ -114,7 +114,12 @@ export const chatRoutes = {
     status: 202,
     response: Accepted,
   }),
-  sessions: route({ ...read, path: chat, summary: 'Chats, newest first.', response: z.object({ sessions: z.array(ChatSummary) }) }),
+  sessions: route({
+    ...read,
+    path: chat,
+    summary: 'Chats, newest first; also while the sandbox is stopped.',
+    response: z.object({ sessions: z.array(ChatSummary) }),
+  }),
   create: route({
     method: 'POST',
     path: chat,
@@ -141,7 +146,8 @@ export const chatRoutes = {
   stream: route({
     ...read,
     path: `${chat}/{sid}/stream`,
-    summary: 'Follow a chat; Last-Event-ID is honoured, and a run that is under way is told from its beginning.',
+    summary:
+      'Follow a chat; Last-Event-ID is honoured, and a run that is under way is told from its beginning. In a stopped sandbox it goes on when that is resumed.',
     response: ChatEvent,
     stream: 'events',
   }),
