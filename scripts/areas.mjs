@@ -15,7 +15,7 @@ export const areas = {
   core: {
     files: [
       ...unitTests,
-      'tests/{auth,descriptors,front-door,full-disk,lifecycle,pause,reconcile,restart,walk,bad-input}.test.ts',
+      'tests/{auth,crash,descriptors,front-door,full-disk,lifecycle,pause,reconcile,restart,walk,bad-input}.test.ts',
       'tests/{architecture,docs}.test.ts',
     ],
     engine: true,
@@ -29,6 +29,6 @@ export const areas = {
     ],
     engine: true,
   },
-  gateway: { files: ['tests/{audit,egress,egress-attacks,egress-policy,gateway,gateway-logins,sealing-key,services}.test.ts'], engine: true },
+  gateway: { files: ['tests/{audit,egress,egress-attacks,egress-changes,egress-policy,gateway,gateway-logins,sealing-key,services}.test.ts'], engine: true },
   doors: { files: ['sdk/tests/**/*.test.ts', 'cli/tests/**/*.test.ts', 'tests/{start,examples,bench}.test.ts'], engine: true },
 }
