@@ -29,6 +29,6 @@ export const areas = {
     ],
     engine: true,
   },
-  gateway: { files: ['tests/{audit,egress,egress-attacks,egress-changes,egress-policy,gateway,gateway-logins,sealing-key,services}.test.ts'], engine: true },
+  gateway: { files: ['tests/{audit,egress*,gateway,gateway-logins,sealing-key,services}.test.ts'], engine: true },
   doors: { files: ['sdk/tests/**/*.test.ts', 'cli/tests/**/*.test.ts', 'tests/{start,examples,bench}.test.ts'], engine: true },
 }

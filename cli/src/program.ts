@@ -4,6 +4,7 @@ import { addAudit } from './commands/audit.ts'
 import { addCp } from './commands/cp.ts'
 import { addCreate } from './commands/create.ts'
 import { addDoctor } from './commands/doctor.ts'
+import { addEgress } from './commands/egress.ts'
 import { addExec } from './commands/exec.ts'
 import { addHarness } from './commands/harness.ts'
 import { addKeys } from './commands/keys.ts'
@@ -47,6 +48,7 @@ export function createProgram(): Command {
     addKeys,
     addService,
     addProviderKey,
+    addEgress,
     addUsage,
     addAudit,
     addHarness,

@@ -284,6 +284,23 @@ test('serve runs an operator until it is told to stop', async () => {
   assert.equal(code, 0)
 })
 
+test('what a sandbox may reach is set and shown', async () => {
+  const id = await operator.newSandbox({ memory_mb: 256 })
+  assert.equal((await atoll(['egress', 'get', id])).text, 'none\n')
+  const set = await atoll(['egress', 'set', id, '--preset', 'npm', '--allow', 'GET,HEAD api.example.com/v1', '--allow', '*.example.org'])
+  assert.equal(set.code, 0, set.stderr)
+  assert.match(set.text, /^allowlist\nHOST +METHODS +PATH +PRESET\napi\.example\.com +GET,HEAD +\/v1 +-\n/)
+  assert.match(set.text, /^registry\.npmjs\.org +all +all +npm$/m)
+  const shown = JSON.parse((await atoll(['egress', 'get', id, '--json'])).text)
+  assert.deepEqual(shown.rules, [{ host: 'api.example.com', methods: ['GET', 'HEAD'], path_prefix: '/v1' }, { host: '*.example.org' }])
+  assert.equal((await atoll(['egress', 'set', id, '--mode', 'internet'])).text, 'internet\n')
+  for (const bad of [[], ['--allow', 'get example.com'], ['--preset', 'all'], ['--mode', 'some']]) {
+    assert.equal((await atoll(['egress', 'set', id, ...bad])).code, 2, bad.join(' '))
+  }
+  assert.equal((await atoll(['egress', 'set', id, '--allow', '10.0.0.1'])).code, 1)
+  assert.equal((await atoll(['egress', 'get', id])).text, 'internet\n')
+})
+
 test('services and provider keys are made, shown, sealed anew and removed, and a key comes on standard input and never back', async () => {
   const id = (
     await atoll(['service', 'create', 'lab', '--owner', 'zoe', '--member', 'bob', '--sandboxes', '2', '--memory', '4g'])

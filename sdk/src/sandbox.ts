@@ -1,6 +1,7 @@
 import { type ExecResult, Failure, routes, type SandboxEvent, type Sandbox as SandboxInfo } from '@atoll/protocol'
 import { Agents } from './agents.ts'
 import type { Connection } from './connection.ts'
+import { Egress } from './egress.ts'
 import { Files } from './files.ts'
 import { follow } from './follow.ts'
 import { Ports } from './ports.ts'
@@ -44,6 +45,7 @@ export interface SandboxUpdate {
 export class Sandbox implements AsyncDisposable {
   readonly id: string
   readonly agents: Agents
+  readonly egress: Egress
   readonly files: Files
   readonly ports: Ports
   readonly processes: Processes
@@ -56,6 +58,7 @@ export class Sandbox implements AsyncDisposable {
   constructor(connection: Connection, info: SandboxInfo) {
     this.id = info.id
     this.agents = new Agents(connection, info.id)
+    this.egress = new Egress(connection, info.id)
     this.files = new Files(connection, info.id)
     this.ports = new Ports(connection, info.id)
     this.processes = new Processes(connection, info.id)

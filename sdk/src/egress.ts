@@ -1,0 +1,50 @@
+import { type EgressPolicyInput, routes, type SandboxEgress } from '@atoll/protocol'
+import type { Connection } from './connection.ts'
+
+export interface EgressRuleOptions {
+  /** `example.com`, `*.example.com` for every name below it, or either with a port. Without one: TLS on 443 and plain HTTP on 80. */
+  readonly host: string
+  /** All when not given. */
+  readonly methods?: NonNullable<NonNullable<EgressPolicyInput['rules']>[number]['methods']> | undefined
+  /** That path and what is below it; every path when not given. */
+  readonly pathPrefix?: string | undefined
+}
+
+export interface EgressOptions {
+  /** `allowlist` when there are rules or presets, else `none`. */
+  readonly mode?: EgressPolicyInput['mode'] | undefined
+  readonly rules?: readonly EgressRuleOptions[] | undefined
+  readonly presets?: readonly NonNullable<EgressPolicyInput['presets']>[number][] | undefined
+}
+
+/** What a sandbox may reach of the world. */
+export class Egress {
+  readonly #connection: Connection
+  readonly #params: { readonly id: string }
+
+  constructor(connection: Connection, sandboxId: string) {
+    this.#connection = connection
+    this.#params = { id: sandboxId }
+  }
+
+  get(): Promise<SandboxEgress> {
+    return this.#connection.call(routes.egress.get, { params: this.#params })
+  }
+
+  /**
+   * Replaces all of it; connections that it allows no more are cut.
+   * @throws Failure `request.invalid` for a host, method or path that is none
+   */
+  set({ mode, rules = [], presets = [] }: EgressOptions): Promise<SandboxEgress> {
+    const body = {
+      mode: mode ?? (rules.length + presets.length > 0 ? 'allowlist' : 'none'),
+      rules: rules.map(({ host, methods, pathPrefix }) => ({
+        host,
+        ...(methods && { methods: [...methods] }),
+        ...(pathPrefix !== undefined && { path_prefix: pathPrefix }),
+      })),
+      presets: [...presets],
+    }
+    return this.#connection.call(routes.egress.set, { params: this.#params, body }, { isRepeatable: true })
+  }
+}
