@@ -4,6 +4,7 @@ import path from 'node:path'
 import { Failure, type RuntimeName } from '@atoll/protocol'
 import { z } from 'zod'
 import { runtimeNamed } from './sandboxes/backend.ts'
+import { type FaultPoint, faultPoints, isFaultPoint } from './sandboxes/faults.ts'
 
 interface Setting<T extends z.ZodType = z.ZodType> {
   /** Environment names; the first that is set counts. Later ones are the reference operator's. */
@@ -164,6 +165,15 @@ export const settings = {
     ['ATOLL_PRICES_FILE'],
     optionalText,
     'JSON file of what models cost, in US dollars for a million tokens: `{"provider/model*": {"input": 3, "output": 15, "cached": 0.3}}`.',
+  ),
+  fault: setting(
+    ['ATOLL_FAULT'],
+    z
+      .string()
+      .optional()
+      .refine((name) => name === undefined || isFaultPoint(name), `must be one of ${faultPoints.join(', ')}`)
+      .transform((name) => name as FaultPoint | undefined),
+    'For tests of crashes only: the operator dies when it comes by this point.',
   ),
   managingOperator: setting(['MANAGING_OPERATOR_ADDRESS', 'OPERATOR_ADDRESS'], optionalText, 'Address shown as managing operator.'),
   logLevel: setting(

@@ -3,12 +3,14 @@ import { toFailure } from '@atoll/protocol'
 import { assemble } from './assemble.ts'
 import { readConfig, unknownNames } from './config.ts'
 import { closeInheritedDescriptors } from './host/inherited-descriptors.ts'
+import { armFault } from './sandboxes/faults.ts'
 import { createLog } from './telemetry/log.ts'
 
 async function main(): Promise<void> {
   closeInheritedDescriptors()
   const config = readConfig()
   const log = createLog(config.logLevel)
+  armFault(config.fault)
   for (const name of unknownNames()) log.warn({ name }, 'no setting has this name, so it has no effect')
   const { promise: asked, resolve: ask } = Promise.withResolvers<string>()
   let isAsked = false

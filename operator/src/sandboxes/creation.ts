@@ -5,6 +5,7 @@ import type { Logger } from 'pino'
 import { type Limits, type Size, sizesFor, timeoutsFor } from './admission.ts'
 import { requestedRuntime } from './backend.ts'
 import type { CreationQueue } from './creation-queue.ts'
+import { faultPoint } from './faults.ts'
 import type { Guests } from './guests.ts'
 import { endFailure, type Moves } from './moves.ts'
 import type { Tenants } from './quota.ts'
@@ -67,6 +68,7 @@ export class Creations {
       const record = { ...this.#newRecord(owner, spec, runtime.name, size), serviceId }
       const sealed = this.#parts.secrets.seal(record.id, spec.env_json)
       const sandbox = await store.insert(record, { env: sealed, secrets: undefined }, idempotency)
+      faultPoint('create.recorded', sandbox.id)
       return { sandbox, settled: this.#makeInBackground(sandbox, runtime) }
     })
   }
@@ -138,9 +140,12 @@ export class Creations {
     try {
       signal.throwIfAborted()
       const running = await runtime.start(planOf(sandbox), this.#context(sandbox, signal))
+      faultPoint('create.started', sandbox.id)
       await this.#awaitGuest(sandbox, running, signal)
+      faultPoint('create.configured', sandbox.id)
       const change = { socketPath: running.socketPath, image: running.image, lastActivityAt: now() }
       const made = await this.#moves.move(sandbox, 'running', change, { type: 'sandbox.running', data: { duration_ms: now() - startedAt } })
+      faultPoint('create.done', sandbox.id)
       await this.#phase(sandbox, 'ready')
       log.info({ sandboxId: sandbox.id, runtime: runtime.name, durationMs: now() - startedAt }, 'sandbox created')
       return made
@@ -177,9 +182,12 @@ export class Creations {
   async abandonInterrupted(sandbox: SandboxRecord): Promise<void> {
     if (this.#underWay.has(sandbox.id)) return
     const failure = new Failure('internal', 'The operator was restarted while the sandbox was being made. Create it again.')
-    await this.#moves.exclusive(sandbox.id, (current) =>
-      current.state === 'creating' ? this.#abandon(current, this.#parts.runtime(current.runtime), failure) : Promise.resolve(),
-    )
+    await this.#moves.exclusive(sandbox.id, async (current) => {
+      if (current.state !== 'creating') return
+      // Whoever asks again under the same key never had an answer, and gets a sandbox.
+      await this.#parts.store.releaseIdempotency(current.id)
+      await this.#abandon(current, this.#parts.runtime(current.runtime), failure)
+    })
   }
 
   has(id: string): boolean {

@@ -3,6 +3,7 @@ import type { CreateSandbox, EndReason, RuntimeName } from '@atoll/protocol'
 import { Failure } from '@atoll/protocol'
 import { sizeOfRecord } from './admission.ts'
 import { type Created, type CreationParts, Creations, contextOf, planOf } from './creation.ts'
+import { faultPoint } from './faults.ts'
 import { assertState, Moves } from './moves.ts'
 import { Room, type RoomParts } from './room.ts'
 import type { Observed, Runtime } from './runtime.ts'
@@ -39,9 +40,13 @@ export class Lifecycle {
       if (current.state === 'stopped' || (reason === 'idle' && wasUsed(sandbox, current))) return current
       assertState(current, ['running', 'paused'])
       this.#parts.guests.close(current.id)
+      faultPoint('stop.begun', current.id)
       await this.runtime(current.runtime).stop(current.id)
+      faultPoint('stop.detached', current.id)
       const change = { socketPath: undefined, stoppedAt: this.#parts.now() }
-      return this.#moves.move(current, 'stopped', change, { type: 'sandbox.stopped', data: { reason } })
+      const stopped = await this.#moves.move(current, 'stopped', change, { type: 'sandbox.stopped', data: { reason } })
+      faultPoint('stop.done', current.id)
+      return stopped
     })
   }
 
@@ -51,7 +56,10 @@ export class Lifecycle {
       if (current.state === 'paused' || (reason === 'idle' && wasUsed(sandbox, current))) return current
       assertState(current, ['running'])
       await this.runtime(current.runtime).pause(current.id)
-      return this.#moves.move(current, 'paused', {}, { type: 'sandbox.paused', data: { reason } })
+      faultPoint('pause.frozen', current.id)
+      const paused = await this.#moves.move(current, 'paused', {}, { type: 'sandbox.paused', data: { reason } })
+      faultPoint('pause.done', current.id)
+      return paused
     })
   }
 
@@ -72,6 +80,7 @@ export class Lifecycle {
     const { guests, secrets, now } = this.#parts
     const runtime = this.runtime(current.runtime)
     await runtime.unpause(current.id)
+    faultPoint('unpause.thawed', current.id)
     try {
       // Its secrets may have changed meanwhile, and the operator may be another one.
       const guest = await guests.open(current, current.socketPath ?? '')
@@ -80,7 +89,10 @@ export class Lifecycle {
       await runtime.pause(current.id)
       throw error
     }
-    return this.#moves.move(current, 'running', { lastActivityAt: now() }, { type: 'sandbox.running', data: { resumed: true } })
+    const resumed = { type: 'sandbox.running', data: { resumed: true } }
+    const running = await this.#moves.move(current, 'running', { lastActivityAt: now() }, resumed)
+    faultPoint('unpause.done', current.id)
+    return running
   }
 
   /** A sandbox that can be used: the same, or one that its use resumes. */
@@ -103,13 +115,17 @@ export class Lifecycle {
     const { now, log, guests } = this.#parts
     const runtime = this.runtime(current.runtime)
     const signal = AbortSignal.timeout(this.#parts.readyDeadlineMs * 2)
+    faultPoint('resume.admitted', current.id)
     try {
       const running = await runtime.resume(planOf(current), contextOf(this.#parts, current, signal))
       const guest = await guests.open(current, running.socketPath)
       await guest.ready(this.#parts.readyDeadlineMs, signal)
       await guest.configure(await this.#parts.secrets.environment(current.id))
+      faultPoint('resume.configured', current.id)
       const change = { socketPath: running.socketPath, stoppedAt: undefined, lastActivityAt: now() }
-      return await this.#moves.move(current, 'running', change, { type: 'sandbox.running', data: { resumed: true } })
+      const resumed = await this.#moves.move(current, 'running', change, { type: 'sandbox.running', data: { resumed: true } })
+      faultPoint('resume.done', current.id)
+      return resumed
     } catch (error) {
       guests.close(current.id)
       await runtime.stop(current.id).catch((stopError: unknown) => {
@@ -127,9 +143,12 @@ export class Lifecycle {
       // Why is written down first: whoever finishes an interrupted removal finds it.
       const event = { type: 'sandbox.deleting', data: { reason: end.reason } }
       const deleting = current.state === 'deleting' ? current : await this.#moves.move(current, 'deleting', { end }, event)
+      faultPoint('delete.recorded', current.id)
       this.#parts.guests.close(current.id)
       await this.runtime(current.runtime).remove(current.id)
+      faultPoint('delete.gone', current.id)
       await this.#moves.end(deleting, end)
+      faultPoint('delete.done', current.id)
       this.#parts.log.info({ sandboxId: current.id, reason: end.reason }, 'sandbox removed')
     })
   }

@@ -1,6 +1,7 @@
 // A sandbox's environment and secrets: sealed in the store, pushed into the running sandbox, never in an image, label or log.
 import { Environment, Failure } from '@atoll/protocol'
 import type { SidecarEnvironment } from '@atoll/protocol/sidecar'
+import { faultPoint } from './faults.ts'
 import type { Gateway } from './gateway.ts'
 import type { Guests } from './guests.ts'
 import type { Locks } from './locks.ts'
@@ -73,7 +74,9 @@ export class Secrets {
       const type = names.length > 0 ? 'sandbox.secrets_set' : 'sandbox.secrets_wiped'
       const sealed = this.#sealed(secrets, secretsContext(sandbox.id))
       await this.#store.setSecrets(sandbox.id, sealed, { type, sandboxId: sandbox.id, data: { count: names.length } })
+      faultPoint('secrets.recorded', sandbox.id)
       if (current.state === 'running') await this.#guests.of(current).configure(await this.environment(sandbox.id))
+      faultPoint('secrets.delivered', sandbox.id)
     })
   }
 

@@ -95,6 +95,8 @@ export interface Store extends Forgetful {
   /** Of a service or (without one) of all. */
   usage(serviceId?: number): Promise<Usage>
   findIdempotent(owner: string, key: string): Promise<{ readonly sandboxId: string; readonly fingerprint: string } | undefined>
+  /** Lets the key of a sandbox be used for another one. */
+  releaseIdempotency(sandboxId: string): Promise<void>
   sealed(id: string): Promise<SealedEnvironment>
   setSecrets(id: string, secrets: string | undefined, event: NewEvent): Promise<void>
   appendEvent(event: NewEvent): Promise<void>

@@ -196,6 +196,10 @@ export class SqliteStore implements Store {
     return row && { sandboxId: String(row['sandbox_id']), fingerprint: String(row['fingerprint']) }
   }
 
+  async releaseIdempotency(sandboxId: string): Promise<void> {
+    this.#db.run('delete from idempotency_keys where sandbox_id = :sandboxId', { sandboxId })
+  }
+
   async sealed(id: string): Promise<SealedEnvironment> {
     const row = this.#db.one('select env_sealed, secrets_sealed from sandboxes where id = :id', { id })
     const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)

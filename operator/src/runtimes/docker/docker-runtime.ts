@@ -5,6 +5,7 @@ import { sandboxUser, sidecarPaths } from '@atoll/protocol/sidecar'
 import type Docker from 'dockerode'
 import type { Logger } from 'pino'
 import type { WorkspaceDisks } from '../../host/workspace-disk.ts'
+import { faultPoint } from '../../sandboxes/faults.ts'
 import type { ImageClaim, Observed, Plan, Probe, Running, Runtime, StartContext } from '../../sandboxes/runtime.ts'
 import { containerName, containerSpec, labels, mayRaiseLimits } from './container.ts'
 import { accepting, Engine, refusalStatus, refusalText } from './engine.ts'
@@ -106,15 +107,19 @@ class DockerRuntime implements Runtime {
 
   async #make(plan: Plan, image: ResolvedImage, context: StartContext): Promise<Running> {
     context.progress('container_create')
+    faultPoint('start.recorded', plan.id)
     const [disk] = await Promise.all([
       this.#options.disks.create(plan.id, plan.diskGb, { ...sandboxUser, mountingGid: 0 }),
       this.#folders.prepare(plan.id),
     ])
+    faultPoint('start.disk', plan.id)
     const container = await this.#create(plan, image, disk)
+    faultPoint('start.made', plan.id)
     if (image.facts.hasHome) await this.#fillHome(container, image)
     context.signal.throwIfAborted()
     context.progress('container_start')
     await this.#run(plan.id, container)
+    faultPoint('start.started', plan.id)
     context.signal.throwIfAborted()
     return { socketPath: this.#folders.socket(plan.id), image: image.name }
   }
@@ -193,6 +198,7 @@ class DockerRuntime implements Runtime {
         ),
       )
     }
+    faultPoint('stop.killed', id)
     if (!(await this.#folders.has(id))) return
     await this.#folders.dropChannel(id)
     await this.#options.disks.detach(id)
@@ -250,9 +256,11 @@ class DockerRuntime implements Runtime {
   async #restart(plan: Plan, found: Docker.ContainerInfo | undefined, context: StartContext): Promise<Running> {
     const [disk] = await Promise.all([this.#options.disks.attach(plan.id), this.#folders.renew(plan.id)])
     const socketPath = this.#folders.socket(plan.id)
+    faultPoint('resume.disk', plan.id)
     context.progress('container_start')
     if (found && (await this.#isWhole(found))) {
       await this.#run(plan.id, found.Id)
+      faultPoint('resume.started', plan.id)
       return { socketPath, image: found.Labels[labels.image] ?? plan.image }
     }
     // All that is worth keeping is on the disk: a container that was taken away, or misses files of the host, is made again.
@@ -276,8 +284,10 @@ class DockerRuntime implements Runtime {
       await this.#thaw(found)
       await this.#refusable(() => this.#removeContainer(found.Id))
     }
+    faultPoint('delete.killed', id)
     if (!(await this.#folders.has(id))) return
     await this.#options.disks.remove(id)
+    faultPoint('delete.disk', id)
     await this.#folders.remove(id)
   }
 

@@ -1,12 +1,13 @@
 // What a docker sandbox has on the host beside its disk.
 import { chown, mkdir, readdir, realpath, rm, rmdir, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { RuntimeName } from '@atoll/protocol'
 import { sandboxUser, sidecarPaths } from '@atoll/protocol/sidecar'
 import { clearSidecarState } from '../../host/sidecar-state.ts'
 import { volumeFolder } from './container.ts'
 
 /** Marks a sandbox folder as one of this runtime, whether or not the engine still has its container. */
-const markName = 'docker'
+const markName: RuntimeName = 'docker'
 
 const hasCode = (error: unknown, codes: readonly string[]): boolean =>
   error instanceof Error && 'code' in error && codes.includes(String(error.code))

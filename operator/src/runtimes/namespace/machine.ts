@@ -79,9 +79,10 @@ function removeStaleLogs(directory: string): void {
   }
 }
 
-/** Groups of launchers that died with their operator. */
-async function removeStaleGroups(cgroups: Cgroups, taken: readonly number[]): Promise<void> {
-  const known = new Set(taken.map(groupOf))
+/** Groups of launchers that died with their operator. That a range is taken means nothing: another operator may have it by now. */
+async function removeStaleGroups(cgroups: Cgroups, folders: SandboxFolders): Promise<void> {
+  const records = (await folders.ids()).map((id) => folders.read(id))
+  const known = new Set(records.flatMap((record) => (record ? [groupOf(record.base)] : [])))
   for (const id of cgroups.ids().filter((group) => !known.has(group))) {
     await cgroups.kill(id)
     await cgroups.remove(id)
@@ -106,7 +107,7 @@ export async function prepareMachine(options: NamespaceRuntimeOptions, folders: 
   writeFileSync(seccompPath, seccompFilter(architecture), { mode: 0o600 })
   const ranges = new UidRanges(options.uidRangesDir ?? defaultRangesDir, folders.directory)
   await ranges.open(existsSync)
-  await removeStaleGroups(options.cgroups, await ranges.taken())
+  await removeStaleGroups(options.cgroups, folders)
   const launchers = join(own, 'launchers')
   mkdirSync(launchers, { recursive: true, mode: 0o700 })
   removeStaleLogs(launchers)

@@ -10,6 +10,7 @@ import type { Logger } from 'pino'
 import type { Cgroups } from '../../host/cgroup.ts'
 import { clearSidecarState } from '../../host/sidecar-state.ts'
 import type { WorkspaceDisks } from '../../host/workspace-disk.ts'
+import { faultPoint } from '../../sandboxes/faults.ts'
 import type { ImageClaim, Observed, Plan, Probe, Running, Runtime, StartContext } from '../../sandboxes/runtime.ts'
 import type { Launcher } from './launcher.ts'
 import { type Machine, prepareMachine } from './machine.ts'
@@ -112,9 +113,11 @@ class NamespaceRuntime implements Runtime {
     try {
       // The record comes first: whatever else is made can be found and removed through it.
       await this.#folders.write(record, 'quick')
+      faultPoint('start.recorded', plan.id)
       await machine.ranges.assign(base, this.#folders.of(plan.id))
       const user = { uid: base + sandboxUser.uid, gid: base + sandboxUser.gid, mountingGid: base }
       const [launcher, disk] = await Promise.all([claim.launcher, this.#options.disks.create(plan.id, plan.diskGb, user)])
+      faultPoint('start.disk', plan.id)
       await this.#launch(machine, { launcher, record, disk, root: machine.rootOf(image, rootfs), context })
       return image
     } catch (error) {
@@ -136,11 +139,13 @@ class NamespaceRuntime implements Runtime {
     this.#protect(launcher.process.pid)
     const launched: SandboxRecord = { ...record, monitor: launcher.process }
     await this.#folders.write(launched, 'quick')
+    faultPoint('start.made', plan.id)
     context.signal.throwIfAborted()
     context.progress('container_start')
     const first = await launcher.launch(
       sandboxArgs(root, { program: machine.programDir, harnesses: this.#harnesses(), channel, sidecar, disk }),
     )
+    faultPoint('start.started', plan.id)
     if (first === undefined) throw await this.#diedEarly(plan.id, launcher)
     const written = this.#folders.write({ ...launched, first }, 'lasting')
     try {
@@ -218,8 +223,10 @@ class NamespaceRuntime implements Runtime {
     const launcher = await machine.reserve.openFor(base)
     try {
       const disk = await this.#options.disks.attach(plan.id)
+      faultPoint('resume.disk', plan.id)
       const record: SandboxRecord = { runtime: 'namespace', plan, image, base }
       await this.#launch(machine, { launcher, record, disk, root: machine.rootOf(image, rootfs), context })
+      faultPoint('resume.started', plan.id)
       return { socketPath, image }
     } catch (error) {
       await launcher.discard()
@@ -246,6 +253,7 @@ class NamespaceRuntime implements Runtime {
     const record = this.#folders.read(id)
     if (!record) return
     await this.#end(record, stopGraceMs)
+    faultPoint('stop.killed', id)
     await this.#options.disks.detach(id)
     const { runtime, plan, image, base } = record
     await this.#folders.write({ runtime, plan, image, base }, 'lasting')
@@ -253,12 +261,20 @@ class NamespaceRuntime implements Runtime {
 
   async remove(id: string): Promise<void> {
     const record = this.#folders.read(id)
-    if (!record) return
+    if (!record) return this.#removeUnmarked(id)
     await this.#end(record, 0)
+    faultPoint('delete.killed', id)
     await this.#options.disks.remove(id)
+    faultPoint('delete.disk', id)
     await this.#folders.remove(id)
     const machine = await this.#prepared()
     if (typeof machine !== 'string') await machine.ranges.release(record.base, this.#folders.of(id))
+  }
+
+  async #removeUnmarked(id: string): Promise<void> {
+    if (!(await this.#folders.unmarked()).includes(id)) return
+    await this.#options.disks.remove(id)
+    await this.#folders.remove(id)
   }
 
   /** Ends the processes and takes away what is there only while they run. */
@@ -282,6 +298,9 @@ class NamespaceRuntime implements Runtime {
         state: isRunning(record) ? (isFrozen ? 'paused' : 'running') : 'stopped',
         socketPath: this.#folders.socketOf(id),
       })
+    }
+    for (const id of await this.#folders.unmarked()) {
+      if (!this.#hidden.has(id)) observed.push({ id, state: 'stopped', socketPath: this.#folders.socketOf(id) })
     }
     return observed
   }

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, statSync, truncateSync } from 'node:fs'
 import { chmod, mkdir, open, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Failure } from '@atoll/protocol'
+import { Failure, runtimeNames } from '@atoll/protocol'
 import type { Plan } from '../../sandboxes/runtime.ts'
 import type { ProcessIdentity } from './process-identity.ts'
 
@@ -23,9 +23,11 @@ const recordName = 'runtime.json'
 const logLimitBytes = 1024 * 1024
 const maxSocketPathBytes = 107
 
+const isId = (name: string): boolean => /^[A-Za-z0-9][\w.-]{0,63}$/.test(name)
+
 /** An id becomes a directory's name. */
 export function assertId(id: string): void {
-  if (!/^[A-Za-z0-9][\w.-]{0,63}$/.test(id)) throw new Failure('request.invalid', `"${id.slice(0, 80)}" cannot be the id of a sandbox.`)
+  if (!isId(id)) throw new Failure('request.invalid', `"${id.slice(0, 80)}" cannot be the id of a sandbox.`)
 }
 
 export class SandboxFolders {
@@ -91,6 +93,15 @@ export class SandboxFolders {
     if (!existsSync(this.directory)) return []
     const names = await readdir(this.directory)
     return names.filter((name) => this.read(name) !== undefined)
+  }
+
+  /** Folders that no runtime knows: a power cut, or the end of the operator, has left them. */
+  async unmarked(): Promise<string[]> {
+    if (!existsSync(this.directory)) return []
+    // Other runtimes mark theirs with their names.
+    const isMarked = (name: string): boolean => runtimeNames.some((runtime) => existsSync(join(this.directory, name, runtime)))
+    const names = await readdir(this.directory)
+    return names.filter((name) => isId(name) && this.read(name) === undefined && !isMarked(name))
   }
 
   /** The last lines of what the sidecar and bubblewrap said. */
