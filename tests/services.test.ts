@@ -132,9 +132,24 @@ test('an owner may lower a quota and not raise it, and what is not counted is re
   }
   const raised = await ask({ sandboxes: 0 }, operator.adminKey)
   assert.deepEqual([raised.body.quotas.sandboxes, raised.body.quotas.memory_mb], [0, 1000])
-  for (const quotas of [{ sandboxes: -1 }, { sandboxes: 1.5 }, { tokens_per_day: -1 }, { runs: 1 }, { requests_per_day: 0.5 }]) {
+  for (const quotas of [{ sandboxes: -1 }, { sandboxes: 1.5 }, { tokens_per_day: -1 }, { runs: -1 }, { requests_per_day: 0.5 }]) {
     assert.deepEqual(outcome(await ask(quotas, operator.adminKey)), [400, 'request.invalid'], JSON.stringify(quotas))
   }
+})
+
+test('a quota of runs holds exactly for prompts at once, over all sandboxes of the service', async () => {
+  const id = await newService({ quotas: { runs: 3 } })
+  const sandboxes = await Promise.all([1, 2].map(() => operator.newSandbox({ ...small, service_id: id })))
+  const start = (sandbox: string) =>
+    call('POST', `/api/sandboxes/${sandbox}/agents/runs`, { body: { prompt: '[[plan:sleep,text]] wait', harness: 'echo' } })
+  const answers = await Promise.all(Array.from({ length: 12 }, (_, index) => start(sandboxes[index % 2] ?? '')))
+  assert.equal(answers.filter(({ status }) => status < 300).length, 3, answers[0]?.text)
+  for (const answer of answers.filter(({ status }) => status >= 300)) assert.deepEqual(outcome(answer), [429, 'capacity.quota'])
+  const begun = answers.findIndex(({ status }) => status < 300)
+  const cancelled = await call('POST', `/api/sandboxes/${sandboxes[begun % 2]}/agents/runs/${answers[begun]?.body.id}/cancel`)
+  assert.equal(cancelled.status, 200, cancelled.text)
+  assert.ok((await start(sandboxes[0] ?? '')).status < 300)
+  for (const sandbox of sandboxes) await call('DELETE', `/api/sandboxes/${sandbox}`)
 })
 
 test('a service of mode instance has one sandbox, and one of mode tee-instance needs a confidential machine', async () => {

@@ -56,6 +56,7 @@ import { KeyRotation } from './secrets/rotation.ts'
 import { Secret } from './secrets/secret.ts'
 import { OAuthLogins } from './services/oauth-logins.ts'
 import { ProviderKeys } from './services/provider-keys.ts'
+import { RunQuota } from './services/run-quota.ts'
 import { Services } from './services/services.ts'
 import { Database } from './storage/database.ts'
 import { lastEvent, sqliteAudit } from './storage/sqlite-audit.ts'
@@ -241,9 +242,22 @@ function openCore(
       return Math.floor((bavail * bsize) / 1_048_576)
     },
   })
+  const runQuota = new RunQuota({ services: serviceStore, store, guests, locks })
   const rotation = new KeyRotation({ keyring, texts: sqliteSealedTexts(db, store), locks })
   const probes = new Probes({ runtimes, defaultRuntime, now })
-  return { guests, gateway, ...metered, secrets, services, providerKeys, rotation, lifecycle, activity: new Activity(store, now), probes }
+  return {
+    guests,
+    gateway,
+    ...metered,
+    secrets,
+    services,
+    providerKeys,
+    runQuota,
+    rotation,
+    lifecycle,
+    activity: new Activity(store, now),
+    probes,
+  }
 }
 
 /** The audit log, which is told of what happens without a request too. */

@@ -7,6 +7,8 @@ export interface Quotas {
   readonly cpuCores?: number | undefined
   readonly memoryMb?: number | undefined
   readonly diskGb?: number | undefined
+  /** Runs of agents at once, those that wait included. */
+  readonly runs?: number | undefined
   /** Calls of models from its sandboxes; a day begins at midnight UTC. */
   readonly requestsPerDay?: number | undefined
   readonly tokensPerDay?: number | undefined
@@ -134,12 +136,13 @@ export class ProviderKeys {
 
 type WireQuotas = NonNullable<RouteInput<typeof routes.services.update>['body']['quotas']>
 
-function quotasOf({ sandboxes, cpuCores, memoryMb, diskGb, requestsPerDay, tokensPerDay, spendPerDayUsd }: Quotas): WireQuotas {
+function quotasOf({ sandboxes, cpuCores, memoryMb, diskGb, runs, requestsPerDay, tokensPerDay, spendPerDayUsd }: Quotas): WireQuotas {
   return {
     ...(sandboxes !== undefined && { sandboxes }),
     ...(cpuCores !== undefined && { cpu_cores: cpuCores }),
     ...(memoryMb !== undefined && { memory_mb: memoryMb }),
     ...(diskGb !== undefined && { disk_gb: diskGb }),
+    ...(runs !== undefined && { runs }),
     ...(requestsPerDay !== undefined && { requests_per_day: requestsPerDay }),
     ...(tokensPerDay !== undefined && { tokens_per_day: tokensPerDay }),
     ...(spendPerDayUsd !== undefined && { spend_per_day_usd: spendPerDayUsd }),

@@ -15,6 +15,7 @@ interface ChangeOptions extends GlobalOptions {
   readonly cpu?: number
   readonly memory?: number
   readonly disk?: number
+  readonly runs?: number
   readonly requests?: number
   readonly tokens?: number
   readonly spend?: number
@@ -35,6 +36,7 @@ const withSettings = (command: Command): Command =>
     .option('--cpu <cores>', 'processor cores that its running sandboxes may have together', number)
     .option('--memory <size>', 'memory that they may have together, such as 8g', megabytes)
     .option('--disk <size>', 'disk that all its sandboxes may have together, such as 100g', gigabytes)
+    .option('--runs <count>', 'runs of agents at once, those that wait included', number)
     .option('--requests <count>', 'calls of models in a day (UTC)', number)
     .option('--tokens <count>', 'tokens of models in a day (UTC)', number)
     .option('--spend <dollars>', 'US dollars for models in a day (UTC)', number)
@@ -76,6 +78,7 @@ const quotasOf = (options: ChangeOptions): Quotas => ({
   cpuCores: options.cpu,
   memoryMb: options.memory,
   diskGb: options.disk,
+  runs: options.runs,
   requestsPerDay: options.requests,
   tokensPerDay: options.tokens,
   spendPerDayUsd: options.spend,

@@ -32,6 +32,7 @@ import type { Store } from '../sandboxes/store.ts'
 import type { KeyRotation } from '../secrets/rotation.ts'
 import type { Secret } from '../secrets/secret.ts'
 import type { ProviderKeys } from '../services/provider-keys.ts'
+import type { RunQuota } from '../services/run-quota.ts'
 import type { Services } from '../services/services.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { clientAddressReader, secureReader } from './client-address.ts'
@@ -65,6 +66,7 @@ export interface ApiParts {
   readonly secrets: Secrets
   readonly services: Services
   readonly providerKeys: ProviderKeys
+  readonly runQuota: RunQuota
   readonly usage: UsageView
   readonly egressPolicies: EgressPolicies
   readonly settleUsage: () => Promise<void>

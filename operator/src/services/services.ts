@@ -47,9 +47,6 @@ const noQuotas: ServiceQuotas = {
   spend_per_day_usd: 0,
 }
 
-/** What is not counted yet cannot be promised. */
-const uncounted = ['runs'] as const
-
 export class Services implements Tenants {
   readonly #parts: ServicesParts
 
@@ -57,12 +54,11 @@ export class Services implements Tenants {
     this.#parts = parts
   }
 
-  /** @throws Failure `runtime.unsupported`, `request.invalid` */
+  /** @throws Failure `runtime.unsupported` */
   async create(asker: Asker, { mode, quotas, ...rest }: NewService): Promise<ServiceRecord> {
     if (mode === 'tee-instance' && !this.#parts.isConfidential) {
       throw new Failure('runtime.unsupported', 'No runtime of this operator is confidential, so it has no services of mode tee-instance.')
     }
-    assertCounted(quotas)
     const service = { ...rest, members: unique(rest.members), mode, quotas: changed(noQuotas, quotas), createdAt: this.#parts.now() }
     return this.#parts.store.insert(service, asker.owner)
   }
@@ -87,9 +83,8 @@ export class Services implements Tenants {
     throw new Failure('auth.forbidden', `You are a member of service ${service.id}; only its owner may change it.`)
   }
 
-  /** @throws Failure `service.not_found`, `auth.forbidden`, `request.invalid` */
+  /** @throws Failure `service.not_found`, `auth.forbidden` */
   async update(asker: Asker, reference: string, { name, members, quotas }: ServiceChange): Promise<ServiceRecord> {
-    if (quotas) assertCounted(quotas)
     const { id } = await this.own(asker, reference)
     // One change after the other, so that what is compared is what is replaced.
     return this.#parts.locks.run(`service-${id}`, async () => {
@@ -158,11 +153,6 @@ const changed = (quotas: ServiceQuotas, change: QuotaChange): ServiceQuotas => (
 
 const notFound = (reference: string): Failure =>
   new Failure('service.not_found', `No service ${reference.slice(0, 64)} is yours. List yours with GET /api/services.`)
-
-function assertCounted(quotas: QuotaChange): void {
-  const name = uncounted.find((one) => (quotas[one] ?? 0) > 0)
-  if (name) throw new Failure('request.invalid', `quotas.${name}: this operator does not count it, so it can only be 0.`)
-}
 
 /** @throws Failure `auth.forbidden` when a quota would be raised; 0 is the highest */
 function assertLower(current: ServiceQuotas, asked: QuotaChange): void {

@@ -1,13 +1,18 @@
 // Agents of a sandbox. The sidecar keeps sessions, runs and their events; the operator decides who may.
 import type { AgentRun, agentRoutes, SandboxHarness } from '@atoll/protocol'
 import { withHarness } from '../../agents/default-harness.ts'
+import type { RunQuota } from '../../services/run-quota.ts'
 import type { Handlers } from '../call.ts'
 import { caller, cursorOf, type GuestCalls, query, recordCaller, recordStreamer } from '../guest-calls.ts'
 
 const sessionAt = (sid: string): string => `/agents/sessions/${encodeURIComponent(sid)}`
 const runAt = (rid: string): string => `/agents/runs/${encodeURIComponent(rid)}`
 
-export function agentHandlers(parts: GuestCalls): Handlers<typeof agentRoutes> {
+export interface AgentParts extends GuestCalls {
+  readonly runQuota: RunQuota
+}
+
+export function agentHandlers(parts: AgentParts): Handlers<typeof agentRoutes> {
   const call = caller(parts)
   const look = recordCaller(parts)
   const stream = recordStreamer(parts)
@@ -22,7 +27,9 @@ export function agentHandlers(parts: GuestCalls): Handlers<typeof agentRoutes> {
       return { harnesses, agents, count: agents.length }
     },
     start: ({ sandbox, request: { body } }) =>
-      call<AgentRun>(sandbox, { method: 'POST', path: '/agents/runs', body: withHarness(body, sandbox) }),
+      parts.runQuota.start(sandbox, () =>
+        call<AgentRun>(sandbox, { method: 'POST', path: '/agents/runs', body: withHarness(body, sandbox) }),
+      ),
     runs: ({ sandbox }) => look(sandbox, { method: 'GET', path: '/agents/runs' }),
     run: ({ sandbox, request: { params } }) => look(sandbox, { method: 'GET', path: runAt(params.rid) }),
     events: ({ sandbox, request: { params, query: asked }, incoming, outgoing, signal }) => {

@@ -5,6 +5,7 @@ import { assistantMessageOf, type ChatScope, chatRunOf, progressOf, statusOf, us
 import { withHarness } from '../../agents/default-harness.ts'
 import type { Lifecycle } from '../../sandboxes/lifecycle.ts'
 import type { SandboxRecord } from '../../sandboxes/sandbox.ts'
+import type { RunQuota } from '../../services/run-quota.ts'
 import { type EventStream, eventStream } from '../answers.ts'
 import type { Handlers } from '../call.ts'
 import { eventsOf } from '../event-lines.ts'
@@ -14,6 +15,7 @@ export interface ChatHandlerParts extends GuestCalls {
   /** Ends the streams that would go on for ever when the operator stops. */
   readonly stopping: AbortSignal
   readonly lifecycle: Pick<Lifecycle, 'get' | 'awake'>
+  readonly runQuota: RunQuota
 }
 
 const promptTimeoutMs = 600_000
@@ -67,15 +69,18 @@ class Chats {
   readonly #call: ReturnType<typeof caller>
   readonly #look: ReturnType<typeof recordCaller>
   readonly #records: ReturnType<typeof recordsOf>
+  readonly #runQuota: RunQuota
 
   constructor(parts: ChatHandlerParts) {
     this.#call = caller(parts)
     this.#look = recordCaller(parts)
     this.#records = recordsOf(parts)
+    this.#runQuota = parts.runQuota
   }
 
   start(sandbox: SandboxRecord, asked: Asked): Promise<AgentRun> {
-    return this.#call(sandbox, { method: 'POST', path: '/agents/runs', body: withHarness(startOf(asked), sandbox) })
+    const body = withHarness(startOf(asked), sandbox)
+    return this.#runQuota.start(sandbox, () => this.#call(sandbox, { method: 'POST', path: '/agents/runs', body }))
   }
 
   async sessions(sandbox: SandboxRecord): Promise<AgentSession[]> {
