@@ -122,11 +122,11 @@ describe('a docker sandbox, seen by its engine', () => {
     assert.deepEqual(await machine.leftovers(plan.id), [])
   })
 
-  test('a paused container counts as running, and resuming lets it go on', async () => {
+  test('a container that somebody has paused is seen so, and resuming lets it go on', async () => {
     const plan = planOf()
     await runtime.start(plan, contextOf())
     await engine.getContainer(containerName(plan.id)).pause()
-    assert.equal((await runtime.list())[0]?.state, 'running')
+    assert.equal((await runtime.list())[0]?.state, 'paused')
     assert.equal(await sh(await runtime.resume(plan, contextOf()), 'echo goes on'), 'goes on')
     await engine.getContainer(containerName(plan.id)).pause()
     await runtime.stop(plan.id)
