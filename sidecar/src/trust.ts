@@ -14,7 +14,7 @@ const systemBundles = [
 /** Programs that take a file instead of what the system trusts. */
 const bundleVariables = [
   ...['SSL_CERT_FILE', 'CURL_CA_BUNDLE', 'REQUESTS_CA_BUNDLE', 'PIP_CERT', 'GIT_SSL_CAINFO', 'CARGO_HTTP_CAINFO', 'AWS_CA_BUNDLE'],
-  ...['NIX_SSL_CERT_FILE', 'DENO_CERT', 'BUNDLE_SSL_CA_CERT'],
+  ...['NIX_SSL_CERT_FILE', 'DENO_CERT', 'BUNDLE_SSL_CA_CERT', 'npm_config_cafile', 'YARN_HTTPS_CA_FILE_PATH'],
 ]
 
 function systemBundle(): string {

@@ -9,6 +9,7 @@ import tls from 'node:tls'
 import { gzipSync } from 'node:zlib'
 import { newKeys, serverCertificate } from '../../operator/src/gateway/egress/certificates.ts'
 import { type Answer, startDnsServer } from '../../operator/src/gateway/testing/dns-server.ts'
+import { packageHosts } from './packages.ts'
 import { far, type Reached } from './world.ts'
 
 type Names = Readonly<Record<string, Answer | { readonly turns: readonly Answer[] }>>
@@ -103,10 +104,18 @@ async function tell(request: IncomingMessage, response: ServerResponse): Promise
   response.end(method === 'HEAD' ? undefined : JSON.stringify({ method, url, headers, httpVersion, body, trailers }))
 }
 
+const hosts = packageHosts()
+
 function serve(request: IncomingMessage, response: ServerResponse): void {
-  const { pathname, searchParams } = new URL(request.url ?? '/', 'http://world')
+  const url = new URL(request.url ?? '/', 'http://world')
+  const { pathname, searchParams } = url
   note(request.socket, String(request.headers[':authority'] ?? request.headers.host ?? ''), request.url)
   response.on('error', () => undefined)
+  const host = hosts[String(request.headers[':authority'] ?? request.headers.host)]
+  if (host) {
+    host(request, response, url)
+    return
+  }
   // Whoever breaks off in the middle gets nothing.
   const served = async (): Promise<void> => (pages[pathname] ?? tell)(request, response, searchParams)
   served().catch(() => response.destroy())
