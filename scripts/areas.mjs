@@ -4,7 +4,7 @@
 export const unitTests = [
   'protocol/src/**/*.test.ts',
   'operator/src/*.test.ts',
-  'operator/src/{auth,gateway,gateway-logins,guest-channel,http,sandboxes,secrets,storage,telemetry}/**/*.test.ts',
+  'operator/src/{auth,gateway,gateway-logins,gateway-upstreams,guest-channel,http,sandboxes,secrets,storage,telemetry}/**/*.test.ts',
   'sidecar/src/**/*.test.ts',
   'sdk/src/**/*.test.ts',
   'cli/src/**/*.test.ts',
@@ -29,6 +29,6 @@ export const areas = {
     ],
     engine: true,
   },
-  gateway: { files: ['tests/{audit,egress*,gateway,gateway-logins,sealing-key,services}.test.ts'], engine: true },
+  gateway: { files: ['tests/{audit,egress*,gateway,gateway-logins,gateway-upstreams,sealing-key,services}.test.ts'], engine: true },
   doors: { files: ['sdk/tests/**/*.test.ts', 'cli/tests/**/*.test.ts', 'tests/{start,examples,bench}.test.ts'], engine: true },
 }

@@ -19,8 +19,11 @@ export class GatewaySubject implements AsyncDisposable {
     this.#provider = provider
   }
 
-  static async start(runtime: TestRuntime, provider: TestProvider): Promise<GatewaySubject> {
-    const subject = new GatewaySubject(await startOperator({ runtime, env: { ATOLL_TRUSTED_UPSTREAMS: provider.address } }), provider)
+  static async start(runtime: TestRuntime, provider: TestProvider, env: Record<string, string> = {}): Promise<GatewaySubject> {
+    const subject = new GatewaySubject(
+      await startOperator({ runtime, env: { ATOLL_TRUSTED_UPSTREAMS: provider.address, ...env } }),
+      provider,
+    )
     await subject.setKey('custom:mine', { like: 'openai' })
     subject.sandbox = await subject.operator.newSandbox(smallSandbox)
     return subject

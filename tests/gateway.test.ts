@@ -236,6 +236,18 @@ for (const { name, skip } of testRuntimes) {
       assert.deepEqual([got, back], [sent, sent])
     })
 
+    test('a provider that cannot be reached is told as such, also to whoever sends a large body', async () => {
+      await subject.operator.call('PUT', '/api/services/default/provider-keys/custom:gone', {
+        body: { key: realKey, base_url: `http://${provider.address}`, like: 'openai' },
+      })
+      provider.answer = (_, response) => void response.destroy()
+      for (const size of [2, 3_000_000]) {
+        const answer = await subject.ask('/custom:gone/responses', `{ method: 'POST', body: 'x'.repeat(${size}) }`)
+        assert.deepEqual([answer.status, JSON.parse(answer.text).error.code], [502, 'provider.unreachable'])
+      }
+      await subject.operator.call('DELETE', '/api/services/default/provider-keys/custom:gone')
+    })
+
     test('a sandbox that leaves ends the call at the provider', async () => {
       const left = provider.left()
       provider.answer = (_, response) => void response.writeHead(200, { 'content-type': 'text/event-stream' }).write(event({ one: 1 }))

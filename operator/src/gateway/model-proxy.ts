@@ -1,6 +1,6 @@
 // Model calls of sandboxes: checked, given the real key, passed on byte for byte, and counted.
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Duplex } from 'node:stream'
+import type { Duplex, Readable } from 'node:stream'
 import { Failure, type ServiceQuotas } from '@atoll/protocol'
 import type { Dispatcher } from 'undici'
 import type { Secret } from '../secrets/secret.ts'
@@ -11,7 +11,7 @@ import { bodyWithModel } from './model-name.ts'
 import { openModelSocket } from './model-socket.ts'
 import type { Prices } from './prices.ts'
 import type { Provider } from './providers.ts'
-import { assertAllowed, hasBody, headersFor, type ModelCall, modelCallOf, queryFor, runOf } from './requests.ts'
+import { assertAllowed, detachedBody, hasBody, headersFor, type ModelCall, modelCallOf, queryFor, runOf } from './requests.ts'
 import { passOn } from './responses.ts'
 import type { Upstream } from './upstream.ts'
 import { type Usage, UsageReader } from './usage-reader.ts'
@@ -50,7 +50,7 @@ export interface Admitted extends Grant {
   readonly url: URL
   readonly headers: string[]
   readonly runId: string
-  readonly body: IncomingMessage | Buffer | null
+  readonly body: Readable | Buffer | null
 }
 
 /** What is asked with these may cost something. */
@@ -112,7 +112,9 @@ export class ModelProxy implements Handler {
     const quotas = await grants.quotas(caller)
     const isPriced = quotas.spend_per_day_usd > 0
     const isLimited = isCounted && (models.length > 0 || isPriced)
-    const { body, model } = isLimited ? await bodyWithModel(request, call.path) : { body: hasBody(request) ? request : null, model: '' }
+    const { body, model } = isLimited
+      ? await bodyWithModel(request, call.path)
+      : { body: hasBody(request) ? detachedBody(request) : null, model: '' }
     if (isLimited) assertModel(grant, model)
     if (isLimited && isPriced && provider.usage.cost === undefined && !prices.has(provider.id, model)) throw unpriced(provider, model)
     if (isCounted) await ledger.admit(caller, quotas)

@@ -1,5 +1,6 @@
 // What of a sandbox's request to a provider is passed on.
 import type { IncomingMessage } from 'node:http'
+import { Readable } from 'node:stream'
 import { Failure } from '@atoll/protocol'
 import { placeholderKey } from '@atoll/protocol/sidecar'
 import { type Credential, everyCredential, type Provider } from './providers.ts'
@@ -82,6 +83,13 @@ export function headersFor(request: IncomingMessage, { credential, key, more }: 
   if ('header' in credential) kept.push(credential.header, `${credential.prefix ?? ''}${key}`)
   return kept
 }
+
+/**
+ * The body, for a client that destroys what it could not send: that of a request would take the connection with it, on which the refusal
+ * has to go back.
+ */
+export const detachedBody = (request: IncomingMessage): Readable =>
+  Readable.from(request.iterator({ destroyOnReturn: false }), { objectMode: false })
 
 export const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
