@@ -4,7 +4,7 @@
 export const unitTests = [
   'protocol/src/**/*.test.ts',
   'operator/src/*.test.ts',
-  'operator/src/{auth,gateway,gateway-logins,gateway-upstreams,guest-channel,http,sandboxes,secrets,storage,telemetry}/**/*.test.ts',
+  'operator/src/{auth,gateway,guest-channel,http,sandboxes,secrets,storage,telemetry}/**/*.test.ts',
   'sidecar/src/**/*.test.ts',
   'sdk/src/**/*.test.ts',
   'cli/src/**/*.test.ts',

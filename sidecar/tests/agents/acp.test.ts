@@ -97,7 +97,12 @@ describe('a program that speaks ACP', { skip: isThere ? false : `kimi is not in 
     const silent = await agents.perform({ harness, prompt: 'go', env_json: { ATOLL_MODEL_SILENCE_MS: '500' } })
     assert.deepEqual([silent.run.outcome, silent.run.error?.code], ['failed', 'network'])
     const { id } = await agents.start({ harness, prompt: 'go' })
-    await agents.follow(id, { onEvent: ({ type }) => type === 'session.linked' && void agents.cancel(id) })
+    let cancelled: Promise<unknown> | undefined
+    const onEvent = ({ type }: { readonly type: string }): void => {
+      if (type === 'session.linked') cancelled = agents.cancel(id)
+    }
+    await agents.follow(id, { onEvent })
+    await cancelled
     assert.equal((await agents.view(id)).outcome, 'cancelled')
   })
 })
