@@ -25,6 +25,7 @@ const parts: Record<string, readonly string[]> = {
   'gateway/providers.ts': [],
   gateway: ['sandboxes', 'secrets', 'gateway/providers.ts'],
   services: ['sandboxes', 'secrets', 'gateway/providers.ts'],
+  snapshots: ['sandboxes', 'host'],
   storage: ['sandboxes', 'audit', 'auth', 'agents', 'services', 'secrets', 'gateway'],
   'guest-channel': ['sandboxes', 'host'],
   telemetry: ['sandboxes'],

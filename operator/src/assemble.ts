@@ -1,7 +1,6 @@
 // The only file that knows every implementation: builds the parts from the settings and ties them together.
 import { randomUUID } from 'node:crypto'
 import { statfs } from 'node:fs/promises'
-import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { RuntimeName } from '@atoll/protocol'
@@ -18,7 +17,7 @@ import { Auth } from './auth/auth.ts'
 import { Challenges } from './auth/challenge.ts'
 import { adminOwner, ensureAdminKey, SignInLinks } from './auth/first-start.ts'
 import { Sessions } from './auth/session.ts'
-import type { Config } from './config.ts'
+import { type Config, limitsOf } from './config.ts'
 import { createDialer, trustedUpstreams, trustedUrl } from './gateway/dial.ts'
 import { Egress } from './gateway/egress/egress.ts'
 import { proxyVariables } from './gateway/egress/environment.ts'
@@ -34,12 +33,11 @@ import { HistoryReaders } from './guest-channel/history-readers.ts'
 import { openHttpGuest } from './guest-channel/http-guest.ts'
 import { openCgroups } from './host/cgroup.ts'
 import { installProgram } from './host/sidecar-program.ts'
-import { openWorkspaceDisks } from './host/workspace-disk.ts'
+import { openWorkspaceDisks, type WorkspaceDisks } from './host/workspace-disk.ts'
 import { type Api, createApi } from './http/api.ts'
 import { createDockerRuntime } from './runtimes/docker/docker-runtime.ts'
 import { createNamespaceRuntime } from './runtimes/namespace/namespace-runtime.ts'
 import { Activity } from './sandboxes/activity.ts'
-import type { Limits } from './sandboxes/admission.ts'
 import { CreationQueue } from './sandboxes/creation-queue.ts'
 import { Guests } from './sandboxes/guests.ts'
 import type { History } from './sandboxes/history.ts'
@@ -51,6 +49,7 @@ import { reconcile, redeliver } from './sandboxes/reconcile.ts'
 import { Retention } from './sandboxes/retention.ts'
 import type { Runtime } from './sandboxes/runtime.ts'
 import { Secrets } from './sandboxes/secrets.ts'
+import { Snapshots, type SnapshotsParts } from './sandboxes/snapshots.ts'
 import { Keyring } from './secrets/keyring.ts'
 import { KeyRotation } from './secrets/rotation.ts'
 import { Secret } from './secrets/secret.ts'
@@ -58,6 +57,7 @@ import { OAuthLogins } from './services/oauth-logins.ts'
 import { ProviderKeys } from './services/provider-keys.ts'
 import { RunQuota } from './services/run-quota.ts'
 import { Services } from './services/services.ts'
+import { DiskSnapshots } from './snapshots/disk-snapshots.ts'
 import { Database } from './storage/database.ts'
 import { lastEvent, sqliteAudit } from './storage/sqlite-audit.ts'
 import { sqliteApiKeys, sqliteSessions } from './storage/sqlite-auth.ts'
@@ -65,6 +65,7 @@ import { sqliteEgress } from './storage/sqlite-egress.ts'
 import { sqliteImageProbes } from './storage/sqlite-image-probes.ts'
 import { sqliteSealedTexts } from './storage/sqlite-sealed-texts.ts'
 import { sqliteServices } from './storage/sqlite-services.ts'
+import { sqliteSnapshots } from './storage/sqlite-snapshots.ts'
 import { SqliteStore } from './storage/sqlite-store.ts'
 import { sqliteUsage } from './storage/sqlite-usage.ts'
 import { Metrics } from './telemetry/metrics.ts'
@@ -81,27 +82,10 @@ const probeAgeMs = 10 * 60_000
 
 const here = path.dirname(fileURLToPath(import.meta.url))
 
-const limitsOf = (config: Config): Limits => ({
-  defaultCpuCores: Math.min(config.defaultCpuCores, os.availableParallelism()),
-  defaultMemoryMb: config.defaultMemoryMb,
-  defaultDiskGb: config.defaultDiskGb,
-  maxCpuCores: config.maxCpuCores || os.availableParallelism(),
-  maxMemoryMb: config.maxMemoryMb || Math.floor(os.totalmem() / 1_048_576),
-  maxDiskGb: config.maxDiskGb || 1024,
-  pids: config.pids,
-  maxCount: config.maxCount,
-  memoryBudgetMb: config.memoryBudgetMb,
-  cpuBudget: config.cpuBudget,
-  diskReserveMb: config.diskReserveMb,
-  defaultIdleSeconds: config.defaultIdleSeconds,
-  maxIdleSeconds: config.maxIdleSeconds,
-  defaultLifetimeSeconds: config.defaultLifetimeSeconds,
-  maxLifetimeSeconds: config.maxLifetimeSeconds,
-})
-
 interface Runtimes {
   readonly runtimes: Map<RuntimeName, Runtime>
   readonly history: History
+  readonly disks: WorkspaceDisks
   close(): Promise<void>
 }
 
@@ -127,7 +111,7 @@ async function openRuntimes(config: Config, instanceId: string, log: Logger): Pr
     await disks.close()
     cgroups.close()
   }
-  return { runtimes, history, close }
+  return { runtimes, history, disks, close }
 }
 
 /** The runtime named by the setting; else docker when an engine answers, else namespace, said loudly. */
@@ -186,7 +170,41 @@ function openGateway(
     await ledger.flush().catch(() => undefined) // Logged where it happened.
     await upstream.close()
   }
-  return { gateway, egressPolicies, usage, settleUsage: () => ledger.flush(), closeGateway }
+  const ownEgress = { own: egressStore.policy, set: egressPolicies.set.bind(egressPolicies) }
+  return { gateway, egressPolicies, ownEgress, usage, settleUsage: () => ledger.flush(), closeGateway }
+}
+
+const freeDiskOf = (config: Config) => async (): Promise<number> => {
+  const { bavail, bsize } = await statfs(config.stateDir)
+  return Math.floor((bavail * bsize) / 1_048_576)
+}
+
+function openSnapshots(
+  config: Config,
+  parts: {
+    db: Database
+    store: SqliteStore
+    keyring: Keyring
+    disks: WorkspaceDisks
+    lifecycle: Lifecycle
+    locks: Locks
+    ownEgress: SnapshotsParts['egress']
+    log: Logger
+  },
+): Snapshots {
+  const { db, store, keyring, disks, ownEgress, ...rest } = parts
+  return new Snapshots({
+    ...rest,
+    store: sqliteSnapshots(db, store),
+    files: new DiskSnapshots({ stateDir: config.stateDir, disks, seal: keyring }),
+    egress: ownEgress,
+    queue: new CreationQueue({ parallel: config.createParallel, waiting: config.createQueue }),
+    limits: config,
+    most: config.maxSnapshots,
+    freeDiskMb: freeDiskOf(config),
+    now: Date.now,
+    newId: (kind) => `${kind}-${randomUUID()}`,
+  })
 }
 
 function openCore(
@@ -197,11 +215,12 @@ function openCore(
     keyring: Keyring
     runtimes: Map<RuntimeName, Runtime>
     history: History
+    disks: WorkspaceDisks
     defaultRuntime: RuntimeName
     log: Logger
   },
 ) {
-  const { db, store, keyring, runtimes, history, defaultRuntime, log } = parts
+  const { db, store, keyring, runtimes, history, disks, defaultRuntime, log } = parts
   const now = Date.now
   const locks = new Locks()
   const serviceStore = sqliteServices(db, store)
@@ -218,7 +237,7 @@ function openCore(
     isTrusted: trustedUrl(trusted),
     changed: (serviceId) => void secrets.refresh(serviceId),
   })
-  const { gateway, ...metered } = openGateway(config, { db, store, keyring, services, providerKeys, upstream, log })
+  const { gateway, ownEgress, ...metered } = openGateway(config, { db, store, keyring, services, providerKeys, upstream, log })
   const settled = (id: string) => locks.run(id, () => store.get(id))
   const guests = new Guests({ openGuest: openHttpGuest, gateway, history, settled })
   const agentEnvironment = async (owner: string) => (owner === adminOwner ? readAgentEnvironment(config.agentEnvFile) : {})
@@ -237,10 +256,7 @@ function openCore(
     newId: () => `sandbox-${randomUUID()}`,
     log,
     readyDeadlineMs: config.readySeconds * 1000,
-    freeDiskMb: async () => {
-      const { bavail, bsize } = await statfs(config.stateDir)
-      return Math.floor((bavail * bsize) / 1_048_576)
-    },
+    freeDiskMb: freeDiskOf(config),
   })
   const runQuota = new RunQuota({ services: serviceStore, store, guests, locks })
   const rotation = new KeyRotation({ keyring, texts: sqliteSealedTexts(db, store), locks })
@@ -255,6 +271,7 @@ function openCore(
     runQuota,
     rotation,
     lifecycle,
+    snapshots: openSnapshots(config, { db, store, keyring, disks, lifecycle, locks, ownEgress, log }),
     activity: new Activity(store, now),
     probes,
   }
@@ -309,9 +326,9 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
   const store = new SqliteStore(db, Date.now)
   const keyring = await openKeyring(config)
   const { audit, began, closeAudit, pruneAudit } = await openAudit(config, { db, store, keyring, log })
-  const { runtimes, history, close: closeRuntimes } = await openRuntimes(config, db.instanceId(), log)
+  const { runtimes, history, disks, close: closeRuntimes } = await openRuntimes(config, db.instanceId(), log)
   const defaultRuntime = await chooseDefault(config, runtimes, log)
-  const core = openCore(config, { db, store, keyring, runtimes, history, defaultRuntime, log })
+  const core = openCore(config, { db, store, keyring, runtimes, history, disks, defaultRuntime, log })
   const images = new ImageProbes({ ...core, store, probes: sqliteImageProbes(db), runtimes, defaultRuntime, now: Date.now, log })
   const metrics = new Metrics(store)
   const keys = new ApiKeys({ store: sqliteApiKeys(db) })
@@ -346,7 +363,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
   return {
     start: async ({ isPersonThere }) => {
       const admin = await ensureAdminKey({ keys, stateDir: config.stateDir })
-      await began(admin.isNew)
+      await Promise.all([began(admin.isNew), core.snapshots.recover()])
       await reconcile(reconcileParts)
       await redeliver(reconcileParts)
       const url = await api.listen()
@@ -361,7 +378,7 @@ export async function assemble(config: Config, log: Logger): Promise<Operator> {
       await images.stop()
       await loop?.stop()
       await api.close()
-      await Promise.all([core.lifecycle.settle(), core.probes.settle()])
+      await Promise.all([core.snapshots.stop(), core.lifecycle.settle(), core.probes.settle()])
       core.guests.closeAll()
       await core.closeGateway()
       await closeRuntimes()

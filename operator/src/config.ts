@@ -3,6 +3,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { Failure, type RuntimeName } from '@atoll/protocol'
 import { z } from 'zod'
+import type { Limits } from './sandboxes/admission.ts'
 import { runtimeNamed } from './sandboxes/backend.ts'
 import { type FaultPoint, faultPoints, isFaultPoint } from './sandboxes/faults.ts'
 
@@ -120,6 +121,7 @@ export const settings = {
     integer(1024),
     'No sandbox is created or resumed while the disk of the state folder has less free than this.',
   ),
+  maxSnapshots: setting(['ATOLL_MAX_SNAPSHOTS'], integer(100), 'Snapshots that one owner may have.'),
   createParallel: setting(['ATOLL_CREATE_PARALLEL'], integer(4, 1), 'Creations at once.'),
   createQueue: setting(['ATOLL_CREATE_QUEUE'], integer(64), 'Creations that may wait; more are refused at once.'),
   readySeconds: setting(['ATOLL_READY_SECONDS'], integer(30, 1), 'How long a new sandbox may take until it answers.'),
@@ -227,3 +229,22 @@ export function configurationTable(): string {
   const rows = Object.values(settings).map(({ names, about }) => `| ${names.map((name) => `\`${name}\``).join(', ')} | ${about} |`)
   return ['| variable | meaning |', '|---|---|', ...rows].join('\n')
 }
+
+/** What sandboxes may take, on this machine. */
+export const limitsOf = (config: Config): Limits => ({
+  defaultCpuCores: Math.min(config.defaultCpuCores, os.availableParallelism()),
+  defaultMemoryMb: config.defaultMemoryMb,
+  defaultDiskGb: config.defaultDiskGb,
+  maxCpuCores: config.maxCpuCores || os.availableParallelism(),
+  maxMemoryMb: config.maxMemoryMb || Math.floor(os.totalmem() / 1_048_576),
+  maxDiskGb: config.maxDiskGb || 1024,
+  pids: config.pids,
+  maxCount: config.maxCount,
+  memoryBudgetMb: config.memoryBudgetMb,
+  cpuBudget: config.cpuBudget,
+  diskReserveMb: config.diskReserveMb,
+  defaultIdleSeconds: config.defaultIdleSeconds,
+  maxIdleSeconds: config.maxIdleSeconds,
+  defaultLifetimeSeconds: config.defaultLifetimeSeconds,
+  maxLifetimeSeconds: config.maxLifetimeSeconds,
+})

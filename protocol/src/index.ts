@@ -12,6 +12,7 @@ import { processRoutes } from './processes.ts'
 import { sandboxRoutes } from './sandboxes.ts'
 import { secretRoutes } from './secrets.ts'
 import { serviceRoutes } from './services.ts'
+import { snapshotRoutes } from './snapshots.ts'
 import { terminalRoutes } from './terminals.ts'
 import { usageRoutes } from './usage.ts'
 
@@ -79,6 +80,7 @@ export {
 } from './sandboxes.ts'
 export { secretRoutes } from './secrets.ts'
 export { ProviderKey, Service, ServiceQuotas, serviceModes, serviceRoutes } from './services.ts'
+export { ForkSandbox, Snapshot, snapshotRoutes, snapshotStates } from './snapshots.ts'
 export { OpenTerminal, Terminal, TerminalEvent, TerminalSize, terminalProtocol, terminalRoutes } from './terminals.ts'
 export { UsageRow, usageDimensions, usageRoutes } from './usage.ts'
 
@@ -87,6 +89,7 @@ export const routes = {
   health: healthRoutes,
   auth: authRoutes,
   sandboxes: sandboxRoutes,
+  snapshots: snapshotRoutes,
   processes: processRoutes,
   terminals: terminalRoutes,
   files: fileRoutes,

@@ -78,6 +78,8 @@ export const CreateSandbox = z
   .object({
     /** The service that it belongs to; the default service of its owner when not given. */
     service_id: z.int().min(1).optional(),
+    /** Snapshot to begin with: its disk, and its image, sizes, ports and metadata where nothing else is said. */
+    snapshot: text(64).optional(),
     name: text(128).default(''),
     image: text(512).default(''),
     stack: text(128).default(''),

@@ -1,10 +1,12 @@
 // Directories of really limited size for sandboxes: each is an ext4 file system in a sparse file, mounted through a loop device.
 import { randomBytes } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { access, chmod, chown, mkdir, open, readdir, realpath, rename, rm } from 'node:fs/promises'
+import { access, chmod, chown, mkdir, open, readdir, realpath, rename, rm, stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { runCommand } from './command.ts'
+import { copyMounted, copySparse, thawFileSystem } from './disk-copy.ts'
+import { giveDisk } from './disk-owners.ts'
 import { isMounted, unmountBelow } from './mounts.ts'
 
 export interface DiskOwner {
@@ -19,6 +21,14 @@ export interface WorkspaceDisks {
   support(): Promise<true | string>
   /** A directory with `home` and, in it, `workspace` (both of the owner) and `tmp` (of everybody). Keeps what an earlier call made. */
   create(id: string, sizeGb: number, owner: DiskOwner): Promise<string>
+  /** As `create`, with the content of an image that is this disk's then, and not smaller than that was. */
+  createFrom(id: string, seed: DiskSeed, owner: DiskOwner): Promise<string>
+  /** What a disk really takes; undefined when it is no image that could be copied. */
+  bytes(id: string): Promise<number | undefined>
+  /** Copies the image of a disk; nothing is written to that meanwhile. Half of a copy is the caller's to remove. */
+  copy(id: string, to: string, signal: AbortSignal): Promise<void>
+  /** A disk that a copy which was cut off has left frozen takes writes again. Safe to repeat. */
+  thaw(id: string): Promise<void>
   /** The directory of a disk that exists, mounted again when it is not, as after a reboot. */
   attach(id: string): Promise<string>
   /** Flushes and unmounts; the disk keeps its content. Safe to repeat. */
@@ -27,6 +37,12 @@ export interface WorkspaceDisks {
   remove(id: string): Promise<void>
   /** Gives up the blank disks; sandboxes keep theirs. */
   close(): Promise<void>
+}
+
+export interface DiskSeed {
+  /** On the file system of the disks. */
+  readonly image: string
+  readonly sizeGb: number
 }
 
 export interface WorkspaceDiskOptions {
@@ -53,10 +69,12 @@ async function makePassable(directory: string): Promise<void> {
   await chmod(directory, 0o711)
 }
 
+const bytesOf = (sizeGb: number): number => Math.ceil(sizeGb * 1024) * 1024 * 1024
+
 async function makeImage(path: string, sizeGb: number): Promise<void> {
   const file = await open(path, 'wx', 0o600)
   try {
-    await file.truncate(Math.ceil(sizeGb * 1024) * 1024 * 1024)
+    await file.truncate(bytesOf(sizeGb))
   } finally {
     await file.close()
   }
@@ -67,6 +85,15 @@ async function mountDisk(disk: string): Promise<void> {
   if (await isMounted(rootOf(disk))) return
   await mkdir(rootOf(disk), { recursive: true })
   await runCommand('mount', ['-t', 'ext4', '-o', mountOptions, imageOf(disk), rootOf(disk)])
+}
+
+/** Makes an image, and the file system in it, as large as a disk of this size; one that is as large already stays as it is. */
+async function growImage(image: string, sizeGb: number): Promise<void> {
+  if ((await stat(image)).size >= bytesOf(sizeGb)) return
+  await truncate(image, bytesOf(sizeGb))
+  // Not while it is mounted, which takes a capability that locked-down machines lack. Status 1: it mended something.
+  await runCommand('sh', ['-c', 'e2fsck -fp "$0" || [ $? -eq 1 ]', image])
+  await runCommand('resize2fs', [image])
 }
 
 async function removeDisk(disk: string): Promise<void> {
@@ -178,6 +205,42 @@ class LoopDisks implements WorkspaceDisks {
     await furnish(blank, owner)
     await rename(blank, disk)
     return rootOf(disk)
+  }
+
+  async createFrom(id: string, { image, sizeGb }: DiskSeed, owner: DiskOwner): Promise<string> {
+    const disk = this.#diskOf(id)
+    if (existsSync(disk)) return this.attach(id)
+    await makePassable(join(this.#sandboxesDir, id))
+    const making = join(this.#blanksDir, `making-${randomBytes(6).toString('hex')}`)
+    await makePassable(making)
+    try {
+      await rename(image, imageOf(making))
+      await growImage(imageOf(making), sizeGb)
+      await mountDisk(making)
+      await giveDisk(rootOf(making), owner)
+      await rename(making, disk)
+      return rootOf(disk)
+    } catch (error) {
+      await removeDisk(making)
+      throw error
+    }
+  }
+
+  async bytes(id: string): Promise<number | undefined> {
+    const image = imageOf(this.#diskOf(id))
+    return existsSync(image) ? (await stat(image)).blocks * 512 : undefined
+  }
+
+  async copy(id: string, to: string, signal: AbortSignal): Promise<void> {
+    const disk = this.#diskOf(id)
+    const [image, mountPoint] = [imageOf(disk), rootOf(disk)]
+    if (await isMounted(mountPoint)) await copyMounted({ image, mountPoint }, to, signal)
+    else await copySparse(image, to, signal)
+  }
+
+  async thaw(id: string): Promise<void> {
+    const root = rootOf(this.#diskOf(id))
+    if (await isMounted(root)) await thawFileSystem(root)
   }
 
   async attach(id: string): Promise<string> {

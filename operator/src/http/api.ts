@@ -13,6 +13,7 @@ import {
   sandboxRoutes,
   secretRoutes,
   serviceRoutes,
+  snapshotRoutes,
   terminalRoutes,
   usageRoutes,
 } from '@atoll/protocol'
@@ -28,6 +29,7 @@ import type { Guests } from '../sandboxes/guests.ts'
 import type { Lifecycle } from '../sandboxes/lifecycle.ts'
 import type { Probes } from '../sandboxes/probes.ts'
 import type { Secrets } from '../sandboxes/secrets.ts'
+import type { Snapshots } from '../sandboxes/snapshots.ts'
 import type { Store } from '../sandboxes/store.ts'
 import type { KeyRotation } from '../secrets/rotation.ts'
 import type { Secret } from '../secrets/secret.ts'
@@ -52,6 +54,7 @@ import { fileHandlers, portHandlers, processHandlers, terminalHandlers } from '.
 import { eventHandlers, healthHandlers } from './routes/infra.ts'
 import { sandboxHandlers, secretHandlers } from './routes/sandboxes.ts'
 import { serviceHandlers } from './routes/services.ts'
+import { snapshotHandlers } from './routes/snapshots.ts'
 import { usageHandlers } from './routes/usage.ts'
 import { corsRule, loopbackHosts } from './security-headers.ts'
 import { createServer, type Server } from './server.ts'
@@ -64,6 +67,7 @@ export interface ApiParts {
   readonly store: Store
   readonly lifecycle: Lifecycle
   readonly secrets: Secrets
+  readonly snapshots: Snapshots
   readonly services: Services
   readonly providerKeys: ProviderKeys
   readonly runQuota: RunQuota
@@ -164,6 +168,7 @@ function serveRoutes(parts: ApiParts, mount: MountParts, shared: { view: View; p
   serveAll(mount, authRoutes, authHandlers({ auth, limits, rotation: parts.rotation }))
   serveAll(mount, eventRoutes, eventHandlers(infra))
   serveAll(mount, sandboxRoutes, sandboxHandlers(sandboxes))
+  serveAll(mount, snapshotRoutes, snapshotHandlers({ ...parts, ...shared }))
   serveAll(mount, secretRoutes, secretHandlers(sandboxes))
   serveAll(mount, serviceRoutes, serviceHandlers(parts))
   serveAll(mount, usageRoutes, usageHandlers(parts))

@@ -33,6 +33,7 @@ const denials: ReadonlySet<string> = new Set([
   'request.host_refused',
   'sandbox.not_found',
   'service.not_found',
+  'snapshot.not_found',
   'key.not_found',
   'port.token_invalid',
 ])

@@ -1,6 +1,7 @@
 // Records as callers see them.
-import type { Sandbox } from '@atoll/protocol'
+import type { Sandbox, Snapshot } from '@atoll/protocol'
 import type { SandboxRecord } from '../sandboxes/sandbox.ts'
+import type { SnapshotRecord } from '../sandboxes/snapshot-store.ts'
 import type { Store } from '../sandboxes/store.ts'
 
 const seconds = (ms: number): number => Math.floor(ms / 1000)
@@ -77,3 +78,22 @@ export class View {
     return sealed.env !== undefined || sealed.secrets !== undefined || this.#hasProviderKey(record.serviceId)
   }
 }
+
+export const snapshotView = (record: SnapshotRecord, percent: number): Snapshot => ({
+  id: record.id,
+  name: record.name,
+  owner: record.owner,
+  sandbox_id: record.sandboxId,
+  service_id: record.serviceId,
+  state: record.state,
+  progress_pct: percent,
+  ...(record.error && { error: { ...record.error } }),
+  runtime: record.template.runtime,
+  image: record.template.image,
+  cpu_cores: record.template.cpuCores,
+  memory_mb: record.template.memoryMb,
+  disk_gb: record.template.diskGb,
+  ports: [...record.template.ports],
+  size_bytes: record.sizeBytes,
+  created_at: seconds(record.createdAt),
+})

@@ -57,6 +57,12 @@ export function sizesFor(spec: CreateSandbox, limits: Limits): Size {
 
 const timeout = (asked: number, fallback: number, max: number): number => Math.min(asked === 0 ? fallback : asked, max)
 
+export const times = ({ cpuCores, memoryMb, diskGb }: Size, count: number): Size => ({
+  cpuCores: cpuCores * count,
+  memoryMb: memoryMb * count,
+  diskGb: diskGb * count,
+})
+
 /** The idle timeout and lifetime that really hold, in seconds. */
 export const timeoutsFor = (spec: CreateSandbox, limits: Limits): { idleTimeoutSeconds: number; maxLifetimeSeconds: number } => ({
   idleTimeoutSeconds: timeout(spec.idle_timeout_seconds, limits.defaultIdleSeconds, limits.maxIdleSeconds),
@@ -69,6 +75,8 @@ const full = (what: string): Failure =>
 export interface Admission {
   readonly size: Size
   readonly isNew: boolean
+  /** How many sandboxes the size is the sum of; 1 when not given. */
+  readonly count?: number | undefined
   /** Memory and CPU of resumes that are under way and not in the store yet. */
   readonly reserved: Size
   /** On the disk that sandboxes are on. */
@@ -89,7 +97,7 @@ export async function admit(store: Store, limits: Limits, asked: Admission): Pro
   if (limits.cpuBudget > 0 && cpuCores > limits.cpuBudget) {
     throw full(`The CPU budget of ${limits.cpuBudget} cores has no room for ${asked.size.cpuCores} more.`)
   }
-  if (asked.isNew && limits.maxCount > 0 && usage.sandboxes + 1 > limits.maxCount) {
+  if (asked.isNew && limits.maxCount > 0 && usage.sandboxes + (asked.count ?? 1) > limits.maxCount) {
     throw full(`Sandbox limit reached (${usage.sandboxes}/${limits.maxCount}).`)
   }
 }

@@ -2,7 +2,7 @@
 import type { CreateSandbox, RuntimeName } from '@atoll/protocol'
 import { Failure, toFailure } from '@atoll/protocol'
 import type { Logger } from 'pino'
-import { type Limits, type Size, sizesFor, timeoutsFor } from './admission.ts'
+import { type Limits, type Size, sizesFor, timeoutsFor, times } from './admission.ts'
 import { requestedRuntime } from './backend.ts'
 import type { CreationQueue } from './creation-queue.ts'
 import { faultPoint } from './faults.ts'
@@ -13,6 +13,7 @@ import type { Room } from './room.ts'
 import type { Plan, Running, Runtime, StartContext } from './runtime.ts'
 import type { SandboxRecord } from './sandbox.ts'
 import type { Secrets } from './secrets.ts'
+import type { Seed } from './snapshot-store.ts'
 import type { Idempotency, Store } from './store.ts'
 
 export interface CreationParts {
@@ -28,6 +29,12 @@ export interface CreationParts {
   readonly log: Logger
   /** How long a sidecar may take until it answers. */
   readonly readyDeadlineMs: number
+}
+
+/** What is asked for. */
+export interface Wanted extends CreateSandbox {
+  /** The disk that it begins with; a blank one when not given. */
+  readonly seed?: Seed
 }
 
 /** What the lifecycle lends. */
@@ -55,22 +62,43 @@ export class Creations {
   }
 
   /** Admits, remembers, and starts making a sandbox in the background. */
-  async create(owner: string, spec: CreateSandbox, idempotency?: Idempotency): Promise<Created> {
+  async create(owner: string, spec: Wanted, idempotency?: Idempotency): Promise<Created> {
+    return this.#parts.room.alone(async () => {
+      const earlier = idempotency && (await this.#earlier(owner, idempotency))
+      if (earlier) return earlier
+      const begin = await this.#admit(owner, spec, 1)
+      return begin(spec, idempotency)
+    })
+  }
+
+  /** As many of the same as there are disks, or none. */
+  async fork(owner: string, spec: CreateSandbox, seeds: readonly Seed[]): Promise<Created[]> {
+    return this.#parts.room.alone(async () => {
+      const begin = await this.#admit(owner, spec, seeds.length)
+      const created: Created[] = []
+      for (const [index, seed] of seeds.entries()) {
+        const name = spec.name && seeds.length > 1 ? `${spec.name}-${index + 1}` : spec.name
+        created.push(await begin({ ...spec, name, seed }))
+      }
+      return created
+    })
+  }
+
+  /** To be called while nobody else is given room. What comes of it remembers one of them and starts making it. */
+  async #admit(owner: string, { service_id, ...spec }: CreateSandbox, count: number) {
     const { store, limits, queue, tenants, room } = this.#parts
     const runtime = this.#parts.runtime(requestedRuntime(spec) ?? this.#parts.defaultRuntime)
     const size = sizesFor(spec, limits)
-    return room.alone(async () => {
-      const earlier = idempotency && (await this.#earlier(owner, idempotency))
-      if (earlier) return earlier
-      queue.assertRoom()
-      const serviceId = await tenants.serviceFor(owner, spec.service_id)
-      await room.admit({ owner, serviceId, size, isNew: true })
+    queue.assertRoom()
+    const serviceId = await tenants.serviceFor(owner, service_id)
+    await room.admit({ owner, serviceId, size: times(size, count), isNew: true, count })
+    return async (spec: Wanted, idempotency?: Idempotency): Promise<Created> => {
       const record = { ...this.#newRecord(owner, spec, runtime.name, size), serviceId }
       const sealed = this.#parts.secrets.seal(record.id, spec.env_json)
       const sandbox = await store.insert(record, { env: sealed, secrets: undefined }, idempotency)
       faultPoint('create.recorded', sandbox.id)
-      return { sandbox, settled: this.#makeInBackground(sandbox, runtime) }
-    })
+      return { sandbox, settled: this.#makeInBackground(sandbox, runtime, spec.seed) }
+    }
   }
 
   async #earlier(owner: string, { key, fingerprint }: Idempotency): Promise<Created | undefined> {
@@ -86,15 +114,10 @@ export class Creations {
     return { sandbox, settled }
   }
 
-  #newRecord(
-    owner: string,
-    spec: CreateSandbox,
-    runtime: RuntimeName,
-    size: Size,
-  ): Omit<SandboxRecord, 'version' | 'callId' | 'serviceId'> {
+  #newRecord(owner: string, spec: Wanted, runtime: RuntimeName, size: Size): Omit<SandboxRecord, 'version' | 'callId' | 'serviceId'> {
     const { now, newId, limits } = this.#parts
     const { ports, ...metadata } = spec.metadata_json
-    const id = newId()
+    const id = spec.seed?.id ?? newId()
     return {
       id,
       owner,
@@ -119,13 +142,13 @@ export class Creations {
     }
   }
 
-  #makeInBackground(sandbox: SandboxRecord, runtime: Runtime): Promise<SandboxRecord> {
+  #makeInBackground(sandbox: SandboxRecord, runtime: Runtime, seed: Seed | undefined): Promise<SandboxRecord> {
     const abort = new AbortController()
     const settled = this.#parts.queue
       .run(() =>
         this.#moves.exclusive(sandbox.id, (current) => {
           if (current.state !== 'creating') throw endFailure(current)
-          return this.#make(current, runtime, abort.signal)
+          return this.#make(current, { runtime, seed, signal: abort.signal })
         }),
       )
       .finally(() => this.#underWay.delete(sandbox.id))
@@ -134,12 +157,13 @@ export class Creations {
     return settled
   }
 
-  async #make(sandbox: SandboxRecord, runtime: Runtime, signal: AbortSignal): Promise<SandboxRecord> {
+  async #make(sandbox: SandboxRecord, { runtime, seed, signal }: Making): Promise<SandboxRecord> {
     const { now, log } = this.#parts
     const startedAt = now()
     try {
       signal.throwIfAborted()
-      const running = await runtime.start(planOf(sandbox), this.#context(sandbox, signal))
+      const disk = seed && (await this.#seeded(sandbox, seed, signal))
+      const running = await runtime.start({ ...planOf(sandbox), ...disk }, this.#context(sandbox, signal))
       faultPoint('create.started', sandbox.id)
       await this.#awaitGuest(sandbox, running, signal)
       faultPoint('create.configured', sandbox.id)
@@ -154,7 +178,14 @@ export class Creations {
       log.warn({ sandboxId: sandbox.id, runtime: runtime.name, code: failure.code, err: error }, 'sandbox could not be created')
       await this.#abandon(sandbox, runtime, failure)
       throw failure
+    } finally {
+      await seed?.discard()
     }
+  }
+
+  async #seeded(sandbox: SandboxRecord, seed: Seed, signal: AbortSignal): Promise<Pick<Plan, 'seed'>> {
+    await this.#phase(sandbox, 'image_pull', 'copying the disk')
+    return { seed: await seed.prepare(sandbox, signal) }
   }
 
   /** Waits until the sidecar answers and gives it the environment. */
@@ -212,7 +243,13 @@ export class Creations {
   }
 }
 
-type Phase = 'health_check' | 'ready' | 'failed'
+interface Making {
+  readonly runtime: Runtime
+  readonly seed: Seed | undefined
+  readonly signal: AbortSignal
+}
+
+type Phase = 'image_pull' | 'health_check' | 'ready' | 'failed'
 
 /** A start of a sandbox that tells its phases. */
 export const contextOf = (

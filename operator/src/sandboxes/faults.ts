@@ -18,11 +18,16 @@ export const faultPoints = [
   ...['resume.admitted', 'resume.disk', 'resume.started', 'resume.configured', 'resume.done'],
   ...['delete.recorded', 'delete.killed', 'delete.disk', 'delete.gone', 'delete.done'],
 ] as const
-export type FaultPoint = (typeof faultPoints)[number]
+/** The same of copies of disks. */
+export const copyFaultPoints = [
+  ...['snapshot.recorded', 'still.frozen', 'snapshot.copied', 'snapshot.thawed', 'snapshot.packed', 'snapshot.done'],
+  ...['fork.recorded', 'fork.begun', 'fork.made'],
+] as const
+export type FaultPoint = (typeof faultPoints)[number] | (typeof copyFaultPoints)[number]
 
 let armed: FaultPoint | undefined
 
-export const isFaultPoint = (name: string): name is FaultPoint => (faultPoints as readonly string[]).includes(name)
+export const isFaultPoint = (name: string): name is FaultPoint => [...faultPoints, ...copyFaultPoints].some((point) => point === name)
 
 /** @param point where this process dies when it comes by; undefined: nowhere */
 export function armFault(point: FaultPoint | undefined): void {

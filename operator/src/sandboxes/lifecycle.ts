@@ -2,12 +2,13 @@
 import type { CreateSandbox, EndReason, RuntimeName } from '@atoll/protocol'
 import { Failure } from '@atoll/protocol'
 import { sizeOfRecord } from './admission.ts'
-import { type Created, type CreationParts, Creations, contextOf, planOf } from './creation.ts'
+import { type Created, type CreationParts, Creations, contextOf, planOf, type Wanted } from './creation.ts'
 import { faultPoint } from './faults.ts'
 import { assertState, Moves } from './moves.ts'
 import { Room, type RoomParts } from './room.ts'
 import type { Observed, Runtime } from './runtime.ts'
 import type { SandboxRecord } from './sandbox.ts'
+import type { Seed } from './snapshot-store.ts'
 import type { Idempotency } from './store.ts'
 import { changeOf, type SandboxUpdate } from './update.ts'
 
@@ -30,8 +31,35 @@ export class Lifecycle {
   }
 
   /** Admits, remembers, and starts making a sandbox in the background. */
-  create(owner: string, spec: CreateSandbox, idempotency?: Idempotency): Promise<Created> {
+  create(owner: string, spec: Wanted, idempotency?: Idempotency): Promise<Created> {
     return this.#creations.create(owner, spec, idempotency)
+  }
+
+  /** As `create`, one for each disk: all are admitted, or none. */
+  fork(owner: string, spec: CreateSandbox, seeds: readonly Seed[]): Promise<Created[]> {
+    return this.#creations.fork(owner, spec, seeds)
+  }
+
+  /** Runs with the sandbox to itself. Its processes, if it has any, stand still meanwhile, and go on whatever fails. */
+  still<Result>(sandbox: SandboxRecord, work: (current: SandboxRecord) => Promise<Result>): Promise<Result> {
+    return this.#moves.exclusive(sandbox.id, async (current) => {
+      assertState(current, ['running', 'paused', 'stopped'])
+      if (current.state !== 'running') return work(current)
+      const runtime = this.runtime(current.runtime)
+      await runtime.pause(current.id).catch((error: unknown) => {
+        // Then its disk alone stands still, which is what matters to a copy.
+        if (!(error instanceof Failure && error.code === 'runtime.unsupported')) throw error
+      })
+      faultPoint('still.frozen', current.id)
+      try {
+        return await work(current)
+      } finally {
+        await runtime.unpause(current.id).catch((error: unknown) => {
+          // Reconcile finds it frozen, and lets it go on.
+          this.#parts.log.error({ sandboxId: current.id, err: error }, 'a sandbox that stood still could not be let go on')
+        })
+      }
+    })
   }
 
   /** Ends every process and keeps the disk. Safe to repeat. An idle sandbox that was used since it was looked at stays as it is. */

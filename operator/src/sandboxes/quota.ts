@@ -22,6 +22,8 @@ export interface QuotaRequest {
   readonly serviceId: number
   readonly size: Size
   readonly isNew: boolean
+  /** How many sandboxes the size is the sum of; 1 when not given. */
+  readonly count?: number | undefined
   /** Memory and CPU of the service's resumes that are under way and not in the store yet. */
   readonly reserved: Size
 }
@@ -41,6 +43,6 @@ export async function admitToService(store: Store, quota: Quota, asked: QuotaReq
   assertWithin(sum('cpuCores'), quota.cpuCores, 'CPU cores')
   // A stopped sandbox has its place and its disk already.
   if (!asked.isNew) return
-  assertWithin(usage.sandboxes + 1, quota.sandboxes, 'sandboxes')
+  assertWithin(usage.sandboxes + (asked.count ?? 1), quota.sandboxes, 'sandboxes')
   assertWithin(sum('diskGb'), quota.diskGb, 'GB of disk')
 }

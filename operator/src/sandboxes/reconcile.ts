@@ -5,6 +5,7 @@ import type { Lifecycle } from './lifecycle.ts'
 import type { Observed, Runtime } from './runtime.ts'
 import type { SandboxRecord } from './sandbox.ts'
 import type { Secrets } from './secrets.ts'
+import type { Snapshots } from './snapshots.ts'
 import type { Store } from './store.ts'
 
 export interface ReconcileParts {
@@ -12,6 +13,7 @@ export interface ReconcileParts {
   readonly lifecycle: Lifecycle
   readonly guests: Guests
   readonly secrets: Secrets
+  readonly snapshots: Pick<Snapshots, 'undoInterruptedForks'>
   readonly runtimes: Iterable<Runtime>
   readonly log: Logger
 }
@@ -25,6 +27,7 @@ export async function reconcile(parts: ReconcileParts): Promise<void> {
       parts.log.warn({ runtime: runtime.name, err: error }, 'runtime could not be reconciled')
     }
   }
+  await parts.snapshots.undoInterruptedForks()
 }
 
 async function reconcileRuntime(parts: ReconcileParts, runtime: Runtime): Promise<void> {

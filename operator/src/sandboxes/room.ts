@@ -18,6 +18,8 @@ export interface RoomRequest {
   readonly serviceId: number
   readonly size: Size
   readonly isNew: boolean
+  /** How many sandboxes the size is the sum of; 1 when not given. */
+  readonly count?: number
 }
 
 const noSize: Size = { cpuCores: 0, memoryMb: 0, diskGb: 0 }
@@ -39,11 +41,11 @@ export class Room {
   }
 
   /** @throws Failure `capacity.*`, `service.not_found` */
-  async admit({ owner, serviceId, size, isNew }: RoomRequest): Promise<void> {
+  async admit({ owner, serviceId, size, isNew, count }: RoomRequest): Promise<void> {
     const { store, limits, tenants, freeDiskMb } = this.#parts
     const quota = await tenants.quotaOf(serviceId, owner)
-    await admitToService(store, quota, { serviceId, size, isNew, reserved: this.#sum(serviceId) })
-    await admit(store, limits, { size, isNew, reserved: this.#sum(), freeDiskMb: await freeDiskMb() })
+    await admitToService(store, quota, { serviceId, size, isNew, count, reserved: this.#sum(serviceId) })
+    await admit(store, limits, { size, isNew, count, reserved: this.#sum(), freeDiskMb: await freeDiskMb() })
   }
 
   /** Keeps room for a sandbox that is about to run again, while it is made to. @throws as `admit` */

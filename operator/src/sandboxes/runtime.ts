@@ -9,6 +9,8 @@ export interface Plan {
   readonly memoryMb: number
   readonly diskGb: number
   readonly pids: number
+  /** Image of the disk that a start takes over as it is; a blank disk when not given. */
+  readonly seed?: string
 }
 
 export type StartPhase = 'image_pull' | 'container_create' | 'container_start'

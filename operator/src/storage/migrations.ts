@@ -251,4 +251,30 @@ export const migrations: readonly string[] = [
   alter table sandboxes add column idle_action text not null default 'stop' check (idle_action in ('stop', 'pause'));
   alter table sandboxes add column auto_resume integer not null default 0;
   `,
+
+  // Copies of disks, and forks that are not over.
+  `
+  create table snapshots (
+    id text primary key,
+    owner text not null,
+    sandbox_id text not null,
+    service_id integer not null,
+    name text not null,
+    state text not null check (state in ('creating', 'ready', 'failed')),
+    error_json text,
+    template_json text not null,
+    key_sealed text not null,
+    size_bytes integer not null,
+    created_at integer not null,
+    idempotency_key text,
+    fingerprint text
+  ) strict;
+  create index snapshots_by_owner on snapshots (owner, created_at desc, id desc);
+  create unique index snapshots_by_key on snapshots (owner, idempotency_key) where idempotency_key is not null;
+  create table forks (
+    id text primary key,
+    sandbox_id text not null,
+    made_json text not null
+  ) strict;
+  `,
 ]

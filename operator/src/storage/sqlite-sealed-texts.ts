@@ -1,6 +1,7 @@
 // Every sealed text of the store, wherever it lies.
 import { authorityContext } from '../gateway/egress/authorities.ts'
 import { environmentContext, secretsContext } from '../sandboxes/secrets.ts'
+import { snapshotContext } from '../sandboxes/snapshot-store.ts'
 import type { SealedTexts } from '../secrets/rotation.ts'
 import { providerKeyContext } from '../services/provider-keys.ts'
 import type { Database } from './database.ts'
@@ -17,7 +18,7 @@ export const sqliteSealedTexts = (db: Database, events: Pick<SqliteStore, 'write
   replaceAll: async (change, { by, keyId }) =>
     events.write((event) => {
       const count = { resealed: 0, unreadable: 0 }
-      for (const { sealed, context, replace } of [...ofSandboxes(db), ...ofServices(db), ...ofEgress(db)]) {
+      for (const { sealed, context, replace } of [...ofSandboxes(db), ...ofServices(db), ...ofEgress(db), ...ofSnapshots(db)]) {
         if (typeof sealed !== 'string') continue
         const changed = change(sealed, context)
         if (changed !== undefined) replace(changed)
@@ -65,5 +66,15 @@ const ofEgress = (db: Database): SealedText[] =>
       sealed: row['authority_sealed'],
       context: authorityContext(id),
       replace: (sealed) => void db.run('update sandbox_egress set authority_sealed = :sealed where sandbox_id = :id', { id, sealed }),
+    }
+  })
+
+const ofSnapshots = (db: Database): SealedText[] =>
+  db.all('select id, key_sealed from snapshots').map((row) => {
+    const id = String(row['id'])
+    return {
+      sealed: row['key_sealed'],
+      context: snapshotContext(id),
+      replace: (sealed) => void db.run('update snapshots set key_sealed = :sealed where id = :id', { id, sealed }),
     }
   })

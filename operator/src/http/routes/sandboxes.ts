@@ -1,40 +1,23 @@
-import { createHash } from 'node:crypto'
-import { type CreateSandbox, Failure, type sandboxRoutes, type secretRoutes } from '@atoll/protocol'
+import type { sandboxRoutes, secretRoutes } from '@atoll/protocol'
 import type { Lifecycle } from '../../sandboxes/lifecycle.ts'
 import type { SandboxRecord } from '../../sandboxes/sandbox.ts'
 import type { Secrets } from '../../sandboxes/secrets.ts'
-import type { Idempotency, Store } from '../../sandboxes/store.ts'
+import type { Snapshots } from '../../sandboxes/snapshots.ts'
+import type { Store } from '../../sandboxes/store.ts'
 import type { Metrics } from '../../telemetry/metrics.ts'
 import type { Handlers } from '../call.ts'
 import { ownerOf } from '../mount.ts'
+import { afterOf, cursorOf, idempotencyOf } from '../pages.ts'
 import type { View } from '../view.ts'
 
 export interface SandboxParts {
   readonly lifecycle: Lifecycle
   readonly store: Store
   readonly secrets: Secrets
+  readonly snapshots: Snapshots
   readonly metrics: Metrics
   readonly view: View
   readonly now: () => number
-}
-
-/** The key of the header, with a hash of what was asked. @throws Failure `request.invalid` */
-function idempotencyOf(header: string | string[] | undefined, spec: CreateSandbox): Idempotency | undefined {
-  if (header === undefined) return undefined
-  if (Array.isArray(header) || !/^[\x21-\x7e]{1,255}$/.test(header)) {
-    throw new Failure('request.invalid', 'An Idempotency-Key has 1 to 255 printable characters without spaces.')
-  }
-  return { key: header, fingerprint: createHash('sha256').update(JSON.stringify(spec)).digest('hex') }
-}
-
-const cursorOf = ({ createdAt, id }: SandboxRecord): string => Buffer.from(`${createdAt}:${id}`).toString('base64url')
-
-function afterOf(cursor: string | undefined): { createdAt: number; id: string } | undefined {
-  if (cursor === undefined) return undefined
-  const [, createdAt, id] = /^(\d{1,16}):(.{1,128})$/.exec(Buffer.from(cursor, 'base64url').toString()) ?? []
-  if (createdAt === undefined || id === undefined)
-    throw new Failure('request.invalid', 'The cursor is not one of this operator. Start without one.')
-  return { createdAt: Number(createdAt), id }
 }
 
 const pairOf = (pair: string): readonly [string, string] => {
@@ -44,11 +27,13 @@ const pairOf = (pair: string): readonly [string, string] => {
 
 const visibleStates = ['creating', 'running', 'paused', 'stopped', 'deleting'] as const
 
-export const sandboxHandlers = ({ lifecycle, store, metrics, view, now }: SandboxParts): Handlers<typeof sandboxRoutes> => ({
+export const sandboxHandlers = ({ lifecycle, snapshots, store, metrics, view, now }: SandboxParts): Handlers<typeof sandboxRoutes> => ({
   create: async ({ request: { body, query }, caller, incoming, setStatus, note }) => {
     const startedAt = now()
-    const created = await lifecycle.create(caller.owner, body, idempotencyOf(incoming.headers['idempotency-key'], body))
-    note({ subject: created.sandbox.id, detail: { runtime: created.sandbox.runtime } })
+    const { snapshot } = body
+    const wanted = snapshot ? await snapshots.seedOf(snapshot, body, { owner: caller.owner, sees: ownerOf(caller) }) : body
+    const created = await lifecycle.create(caller.owner, wanted, idempotencyOf(incoming.headers['idempotency-key'], body))
+    note({ subject: created.sandbox.id, detail: { runtime: created.sandbox.runtime, ...(snapshot && { snapshot }) } })
     metrics.creationStarted()
     const settled = created.settled.then(
       (sandbox) => {

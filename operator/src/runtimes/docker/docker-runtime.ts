@@ -108,14 +108,11 @@ class DockerRuntime implements Runtime {
   async #make(plan: Plan, image: ResolvedImage, context: StartContext): Promise<Running> {
     context.progress('container_create')
     faultPoint('start.recorded', plan.id)
-    const [disk] = await Promise.all([
-      this.#options.disks.create(plan.id, plan.diskGb, { ...sandboxUser, mountingGid: 0 }),
-      this.#folders.prepare(plan.id),
-    ])
+    const [disk] = await Promise.all([this.#disk(plan), this.#folders.prepare(plan.id)])
     faultPoint('start.disk', plan.id)
     const container = await this.#create(plan, image, disk)
     faultPoint('start.made', plan.id)
-    if (image.facts.hasHome) await this.#fillHome(container, image)
+    if (image.facts.hasHome && plan.seed === undefined) await this.#fillHome(container, image)
     context.signal.throwIfAborted()
     context.progress('container_start')
     await this.#run(plan.id, container)
@@ -136,6 +133,12 @@ class DockerRuntime implements Runtime {
       const name = containerName(plan.id)
       throw new Failure('sandbox.start_failed', `A container named ${name} that is not this operator's stands in the way. Rename it.`)
     }
+  }
+
+  #disk({ id, diskGb: sizeGb, seed }: Plan): Promise<string> {
+    const owner = { ...sandboxUser, mountingGid: 0 }
+    const { disks } = this.#options
+    return seed === undefined ? disks.create(id, sizeGb, owner) : disks.createFrom(id, { image: seed, sizeGb }, owner)
   }
 
   /** Gives a fresh home what the image has there. The engine unpacks it, so that a link in it cannot lead out of the sandbox. */

@@ -9,7 +9,7 @@ import { sandboxUser, sidecarPaths } from '@atoll/protocol/sidecar'
 import type { Logger } from 'pino'
 import type { Cgroups } from '../../host/cgroup.ts'
 import { clearSidecarState } from '../../host/sidecar-state.ts'
-import type { WorkspaceDisks } from '../../host/workspace-disk.ts'
+import type { DiskOwner, WorkspaceDisks } from '../../host/workspace-disk.ts'
 import { faultPoint } from '../../sandboxes/faults.ts'
 import type { ImageClaim, Observed, Plan, Probe, Running, Runtime, StartContext } from '../../sandboxes/runtime.ts'
 import type { Launcher } from './launcher.ts'
@@ -116,7 +116,7 @@ class NamespaceRuntime implements Runtime {
       faultPoint('start.recorded', plan.id)
       await machine.ranges.assign(base, this.#folders.of(plan.id))
       const user = { uid: base + sandboxUser.uid, gid: base + sandboxUser.gid, mountingGid: base }
-      const [launcher, disk] = await Promise.all([claim.launcher, this.#options.disks.create(plan.id, plan.diskGb, user)])
+      const [launcher, disk] = await Promise.all([claim.launcher, diskOf(this.#options.disks, plan, user)])
       faultPoint('start.disk', plan.id)
       await this.#launch(machine, { launcher, record, disk, root: machine.rootOf(image, rootfs), context })
       return image
@@ -309,6 +309,10 @@ class NamespaceRuntime implements Runtime {
     const machine = await this.#machine
     if (machine && typeof machine !== 'string') await machine.reserve.close()
   }
+}
+
+function diskOf(disks: WorkspaceDisks, { id, diskGb: sizeGb, seed }: Plan, owner: DiskOwner): Promise<string> {
+  return seed === undefined ? disks.create(id, sizeGb, owner) : disks.createFrom(id, { image: seed, sizeGb }, owner)
 }
 
 interface Creation {
