@@ -145,7 +145,7 @@ function openGateway(
   }
   const models = new ModelProxy({ grants, ledger, prices: readPrices(config.pricesFile), upstream })
   const egressStore = sqliteEgress(db, store)
-  const egressPolicies = new EgressPolicies({ store: egressStore, usual: usualPolicy(config.defaultEgress) })
+  const egressPolicies = new EgressPolicies({ store: egressStore, seal: keyring, usual: usualPolicy(config.defaultEgress) })
   const egress = new Egress({
     policies: egressPolicies,
     store: egressStore,

@@ -80,9 +80,54 @@ export const egressDenials = {
 } as const
 export type EgressDenial = keyof typeof egressDenials
 
+/** Of the connection, of the proxy, or what a request is found by: no secret stands in any of them. */
+const unboundHeaders = new Set([
+  ...['host', 'connection', 'content-length', 'transfer-encoding', 'te', 'trailer', 'upgrade', 'expect', 'keep-alive', 'http2-settings'],
+])
+const isBindable = (name: string): boolean => !unboundHeaders.has(name) && !name.startsWith('proxy-')
+
+/** Where a secret is put in: into requests in TLS to this host, by the operator, and nowhere else. */
+export const EgressBinding = z
+  .strictObject({
+    ...EgressRule.shape,
+    /** Replaces what the request has under this name. */
+    header: z
+      .string()
+      .max(128)
+      .toLowerCase()
+      .regex(/^[!#$%&'*+.^_`|~0-9a-z-]+$/, 'a header is letters, digits and -')
+      .refine(isBindable, 'this header cannot be bound'),
+  })
+  .meta({ id: 'EgressBinding' })
+export type EgressBinding = z.infer<typeof EgressBinding>
+
+const NewEgressBinding = EgressBinding.extend({
+  /** As it stands in the header, such as `Bearer …`; never shown again. */
+  value: z.string().regex(/^[\x21-\x7e](?:[\x20-\x7e]{0,8190}[\x21-\x7e])?$/, 'a value is 1 to 8192 printable characters'),
+})
+
+const SandboxBindings = z.object({ sandbox_id: z.string(), bindings: z.array(EgressBinding) }).meta({ id: 'SandboxEgressBindings' })
+const bindings = { path: '/api/sandboxes/{id}/egress/bindings', singleton: true, response: SandboxBindings } as const
+
 const one = { path: '/api/sandboxes/{id}/egress', singleton: true, response: SandboxEgress } as const
 
 export const egressRoutes = {
+  getBindings: route({
+    method: 'GET',
+    ...bindings,
+    summary: 'List where secrets are put into requests of a sandbox. The secrets themselves are never shown.',
+    access: 'read',
+    tier: 'read',
+  }),
+  setBindings: route({
+    method: 'PUT',
+    ...bindings,
+    summary: 'Replace the secrets that the operator puts into requests of a sandbox. They are sealed, and the sandbox never has them.',
+    access: 'write',
+    tier: 'write',
+    audit: 'egress.change',
+    body: z.object({ bindings: z.array(NewEgressBinding).max(64, 'at most 64 bindings') }),
+  }),
   get: route({ method: 'GET', ...one, summary: 'Read what a sandbox may reach of the world.', access: 'read', tier: 'read' }),
   set: route({
     method: 'PUT',

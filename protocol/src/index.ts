@@ -33,6 +33,7 @@ export { type AuditAction, auditActions } from './audit-actions.ts'
 export { ApiKey, authRoutes, keyScopes } from './auth.ts'
 export { ChatMessage, ChatPart, ChatProgress, ChatRun, chatRoutes } from './chat.ts'
 export {
+  EgressBinding,
   type EgressDenial,
   EgressPathPrefix,
   EgressPolicy,

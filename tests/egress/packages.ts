@@ -13,9 +13,20 @@ export function packageHosts(): Readonly<Record<string, Serve>> {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'atoll-world-'))
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
   const repositories = git(folder)
-  const gits = { 'git.example.com': repositories, 'look.example.com': repositories }
+  const gits = { 'git.example.com': repositories, 'look.example.com': repositories, 'private.example.com': guarded(repositories) }
   return { 'registry.npmjs.org': npmRegistry(folder), 'pypi.org': pythonIndex, ...gits }
 }
+
+/** What the private host wants, as a password. */
+export const gitToken = 'canary-token-of-git-0815'
+
+const guarded =
+  (serve: Serve): Serve =>
+  (request, response, url) => {
+    const wanted = `Basic ${Buffer.from(`x:${gitToken}`).toString('base64')}`
+    if (request.headers.authorization === wanted) serve(request, response, url)
+    else response.writeHead(401, { 'www-authenticate': 'Basic realm="git"' }).end()
+  }
 
 /** One package, called tiny. */
 function npmRegistry(folder: string): Serve {

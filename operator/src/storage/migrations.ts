@@ -277,4 +277,12 @@ export const migrations: readonly string[] = [
     made_json text not null
   ) strict;
   `,
+
+  // Secrets that are put into requests on their way out.
+  `
+  alter table sandbox_egress add column bindings_sealed text;
+  create trigger sandbox_bindings_end after update of state on sandboxes when new.state = 'ended' begin
+    update sandbox_egress set bindings_sealed = null where sandbox_id = new.id;
+  end;
+  `,
 ]

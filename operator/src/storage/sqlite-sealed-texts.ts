@@ -1,5 +1,6 @@
 // Every sealed text of the store, wherever it lies.
 import { authorityContext } from '../gateway/egress/authorities.ts'
+import { bindingsContext } from '../gateway/egress/bindings.ts'
 import { environmentContext, secretsContext } from '../sandboxes/secrets.ts'
 import { snapshotContext } from '../sandboxes/snapshot-store.ts'
 import type { SealedTexts } from '../secrets/rotation.ts'
@@ -60,13 +61,14 @@ const ofServices = (db: Database): SealedText[] =>
   })
 
 const ofEgress = (db: Database): SealedText[] =>
-  db.all('select sandbox_id, authority_sealed from sandbox_egress where authority_sealed is not null').map((row) => {
+  db.all('select sandbox_id, authority_sealed, bindings_sealed from sandbox_egress').flatMap((row) => {
     const id = String(row['sandbox_id'])
-    return {
-      sealed: row['authority_sealed'],
-      context: authorityContext(id),
-      replace: (sealed) => void db.run('update sandbox_egress set authority_sealed = :sealed where sandbox_id = :id', { id, sealed }),
-    }
+    const text = (column: 'authority_sealed' | 'bindings_sealed', context: string): SealedText => ({
+      sealed: row[column],
+      context,
+      replace: (sealed) => void db.run(`update sandbox_egress set ${column} = :sealed where sandbox_id = :id`, { id, sealed }),
+    })
+    return [text('authority_sealed', authorityContext(id)), text('bindings_sealed', bindingsContext(id))]
   })
 
 const ofSnapshots = (db: Database): SealedText[] =>

@@ -1,8 +1,8 @@
-import type { EgressPolicy } from '@atoll/protocol'
+import type { HeldPolicy } from './policy.ts'
 
 /** Something that goes on between a sandbox and the world. */
 export interface Live {
-  readonly isAllowed: (policy: EgressPolicy) => boolean
+  readonly isAllowed: (policy: HeldPolicy) => boolean
   /** Ends it at once. May be called again. */
   readonly end: () => void
   /** Told when a change of the policy was why it ended. */
@@ -24,7 +24,7 @@ export class Connections {
   }
 
   /** Ends what the policy does not allow. */
-  hold(sandboxId: string, policy: EgressPolicy): void {
+  hold(sandboxId: string, policy: HeldPolicy): void {
     for (const live of [...(this.#live.get(sandboxId) ?? [])]) {
       if (live.isAllowed(policy)) continue
       live.outlawed()

@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { isIP } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { type EgressPolicy, Failure } from '@atoll/protocol'
+import { Failure } from '@atoll/protocol'
 import type { Logger } from 'pino'
 import type { Seal } from '../../sandboxes/secrets.ts'
 import { isPublicName, parseTarget, type Target, textOf } from '../addresses.ts'
@@ -19,7 +19,7 @@ import { valuesOf } from './headers.ts'
 import { Interception } from './interception.ts'
 import { tie } from './join.ts'
 import type { EgressPolicies } from './policies.ts'
-import { type Verdict, verdictOn } from './policy.ts'
+import { type HeldPolicy, type Verdict, verdictOn } from './policy.ts'
 import type { EgressStore } from './store.ts'
 
 export interface EgressParts {
@@ -178,13 +178,13 @@ export class Egress implements EgressPort {
   }
 }
 
-const verdictsOn = (policy: EgressPolicy, target: Target): [secret: Verdict, plain: Verdict] => [
+const verdictsOn = (policy: HeldPolicy, target: Target): [secret: Verdict, plain: Verdict] => [
   verdictOn(policy, { ...target, isTls: true }),
   verdictOn(policy, { ...target, isTls: false }),
 ]
 
 /** A tunnel that is looked into goes on with rules for requests, and each request is asked for; one that is not needs leave for all of it. */
-function isStillAllowed(policy: EgressPolicy, target: Target, kind: Kind): boolean {
+function isStillAllowed(policy: HeldPolicy, target: Target, kind: Kind): boolean {
   const [secret, plain] = verdictsOn(policy, target)
   if (kind === 'tls') return secret.kind === 'passed'
   if (kind === 'looked_into') return secret.kind !== 'denied'

@@ -8,9 +8,9 @@ import type { Caller } from '../caller.ts'
 import type { Connections } from './connections.ts'
 import { type Denial, type Denials, denialHeaders, denialReason, denialText, denyOn } from './denials.ts'
 import { forwardRequest, forwardUpgrade } from './forward.ts'
-import { endToEnd, valuesOf } from './headers.ts'
+import { endToEnd, valuesOf, withValues } from './headers.ts'
 import type { EgressPolicies } from './policies.ts'
-import { type AskedRequest, type Connection, verdictOnRequest } from './policy.ts'
+import { type AskedRequest, type Connection, secretsFor, verdictOnRequest } from './policy.ts'
 
 /** Where requests of a sandbox go. */
 export interface Site {
@@ -48,7 +48,7 @@ export class Exchanges {
     const done = this.follow(site, asked, () => response.destroy())
     try {
       const name = textOf(site.connection)
-      await forwardRequest(request, response, { agent: site.agent, name, path, headers: endToEnd(request.rawHeaders) })
+      await forwardRequest(request, response, { agent: site.agent, name, path, headers: await this.#headersOf(site, asked, request) })
     } catch (error) {
       const late = this.lateDenial(site, asked, error)
       if (!late) throw error
@@ -69,7 +69,7 @@ export class Exchanges {
     )
     try {
       const name = textOf(site.connection)
-      await forwardUpgrade(request, socket, head, { agent: site.agent, name, path, headers: endToEnd(request.rawHeaders) })
+      await forwardUpgrade(request, socket, head, { agent: site.agent, name, path, headers: await this.#headersOf(site, asked, request) })
     } catch (error) {
       const late = this.lateDenial(site, asked, error)
       if (!late) throw error
@@ -86,6 +86,15 @@ export class Exchanges {
     }
     const verdict = verdictOnRequest(await this.#parts.policies.of(caller.sandboxId), { ...connection, method, path })
     return verdict.kind === 'denied' ? this.#told(caller, { ...facts, denial: verdict.denial, allow: verdict.allow }) : undefined
+  }
+
+  async #headersOf(site: Site, asked: Asked, { rawHeaders }: IncomingMessage): Promise<string[]> {
+    return withValues(endToEnd(rawHeaders), await this.secrets(site, asked))
+  }
+
+  /** What is put into a request, by the names of headers. */
+  async secrets({ caller, connection }: Site, { method, path }: Asked): Promise<Map<string, string>> {
+    return secretsFor(await this.#parts.policies.of(caller.sandboxId), { ...connection, method, path })
   }
 
   /** Ends a request when the policy does not allow it any more, or the sandbox is gone. Answers what is called when it is over. */

@@ -20,6 +20,14 @@ function namedByConnection(raw: readonly string[]): Set<string> {
   return new Set(named.filter((name) => !['host', 'content-length', 'transfer-encoding', 'authorization', 'cookie'].includes(name)))
 }
 
+/** Puts values in, in the place of what is there under their names. */
+export const withValues = (raw: readonly string[], values: ReadonlyMap<string, string>): string[] => [
+  ...pairsOf(raw)
+    .filter(([name]) => !values.has(name.toLowerCase()))
+    .flat(),
+  ...[...values].flat(),
+]
+
 /** @param without more names, in small letters */
 export function endToEnd(raw: readonly string[], without: readonly string[] = []): string[] {
   const named = namedByConnection(raw)

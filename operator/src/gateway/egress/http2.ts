@@ -54,7 +54,8 @@ async function answer(stream: ServerHttp2Stream, received: Received, exchanges: 
     'close',
     exchanges.follow(site, asked, () => stream.close(NGHTTP2_CANCEL)),
   )
-  pass(stream, received)
+  const secrets = await exchanges.secrets(site, asked)
+  if (!stream.destroyed) pass(stream, { ...received, headers: { ...headers, ...Object.fromEntries(secrets) } })
 }
 
 /** Of the way to the proxy, not to the server. */

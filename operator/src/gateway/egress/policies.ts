@@ -1,30 +1,36 @@
 // The policy of each sandbox: what its owner said, or else the operator.
 import { EgressPolicy, egressModes, egressPresets, Failure, type SandboxEgress } from '@atoll/protocol'
 import type { SandboxRecord } from '../../sandboxes/sandbox.ts'
-import { effectiveRules } from './policy.ts'
+import type { Seal } from '../../sandboxes/secrets.ts'
+import { type Binding, bindingsContext, bindingsIn, bindingsText, shownBindings } from './bindings.ts'
+import { effectiveRules, type HeldPolicy } from './policy.ts'
 import type { EgressStore } from './store.ts'
 
 export interface EgressPoliciesParts {
   readonly store: EgressStore
+  readonly seal: Seal
   /** Of sandboxes that have none of their own. */
   readonly usual: EgressPolicy
 }
 
-type Listener = (sandboxId: string, policy: EgressPolicy) => void
+type Listener = (sandboxId: string, policy: HeldPolicy) => void
 
 export class EgressPolicies {
   readonly #parts: EgressPoliciesParts
-  readonly #known = new Map<string, EgressPolicy>()
+  readonly #known = new Map<string, HeldPolicy>()
   readonly #listeners = new Set<Listener>()
 
   constructor(parts: EgressPoliciesParts) {
     this.#parts = parts
   }
 
-  async of(sandboxId: string): Promise<EgressPolicy> {
+  async of(sandboxId: string): Promise<HeldPolicy> {
     const known = this.#known.get(sandboxId)
     if (known) return known
-    const read = (await this.#parts.store.policy(sandboxId)) ?? this.#parts.usual
+    const { store, seal, usual } = this.#parts
+    const sealed = await store.bindings(sandboxId)
+    const bindings = sealed === undefined ? [] : bindingsIn(seal.open(sealed, bindingsContext(sandboxId)))
+    const read = { ...((await store.policy(sandboxId)) ?? usual), bindings }
     // It may have been set meanwhile.
     const policy = this.#known.get(sandboxId) ?? read
     this.#known.set(sandboxId, policy)
@@ -32,9 +38,26 @@ export class EgressPolicies {
   }
 
   /** Holds for what runs already, too, when it resolves. @throws Failure `sandbox.ended` */
-  async set({ id, state }: SandboxRecord, policy: EgressPolicy, by: string): Promise<void> {
-    if (state === 'ended' || state === 'deleting') throw new Failure('sandbox.ended', `Sandbox ${id} has ended. Create a new one.`)
+  async set(sandbox: SandboxRecord, policy: EgressPolicy, by: string): Promise<void> {
+    assertLives(sandbox)
+    const { id } = sandbox
+    const { bindings } = await this.of(id)
     await this.#parts.store.setPolicy(id, policy, { type: 'egress.changed', sandboxId: id, data: { by, ...policy } })
+    this.#hold(id, { ...policy, bindings: this.#known.get(id)?.bindings ?? bindings })
+  }
+
+  /** The same for the secrets that are put into requests. @throws Failure `sandbox.ended` */
+  async setBindings(sandbox: SandboxRecord, bindings: readonly Binding[], by: string): Promise<void> {
+    assertLives(sandbox)
+    const { id } = sandbox
+    const current = await this.of(id)
+    const sealed = this.#parts.seal.seal(bindingsText(bindings), bindingsContext(id))
+    const data = { by, bindings: shownBindings(bindings) }
+    await this.#parts.store.setBindings(id, sealed, { type: 'egress.bindings_changed', sandboxId: id, data })
+    this.#hold(id, { ...(this.#known.get(id) ?? current), bindings })
+  }
+
+  #hold(id: string, policy: HeldPolicy): void {
     this.#known.set(id, policy)
     for (const listener of this.#listeners) listener(id, policy)
   }
@@ -48,6 +71,10 @@ export class EgressPolicies {
   forget(sandboxId: string): void {
     this.#known.delete(sandboxId)
   }
+}
+
+function assertLives({ id, state }: SandboxRecord): void {
+  if (state === 'ended' || state === 'deleting') throw new Failure('sandbox.ended', `Sandbox ${id} has ended. Create a new one.`)
 }
 
 /** As its owner sees it. */

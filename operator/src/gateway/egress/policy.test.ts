@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { EgressPolicy, type EgressPolicyInput, egressPresets } from '@atoll/protocol'
-import { effectiveRules, hasOneReading, verdictOn, verdictOnRequest } from './policy.ts'
+import { effectiveRules, type HeldPolicy, hasOneReading, verdictOn, verdictOnRequest } from './policy.ts'
 
-const policy = (input: EgressPolicyInput): EgressPolicy => EgressPolicy.parse(input)
+const policy = (input: EgressPolicyInput): HeldPolicy => ({ ...EgressPolicy.parse(input), bindings: [] })
 const tls = (host: string, port = 443) => ({ host, port, isTls: true })
 const plain = (host: string, port = 80) => ({ host, port, isTls: false })
 

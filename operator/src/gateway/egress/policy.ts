@@ -3,7 +3,13 @@ import { isIP } from 'node:net'
 import type { EgressDenial, EgressPolicy, EgressRule, SandboxEgress } from '@atoll/protocol'
 import { EgressPathPrefix, egressMethods } from '@atoll/protocol'
 import type { Target } from '../addresses.ts'
+import type { Binding } from './bindings.ts'
 import { presetHosts } from './presets.ts'
+
+/** A policy with what belongs to it. */
+export interface HeldPolicy extends EgressPolicy {
+  readonly bindings: readonly Binding[]
+}
 
 export interface Connection extends Target {
   readonly isTls: boolean
@@ -51,7 +57,13 @@ function hostRule({ host, port, isTls }: Connection): EgressRule | undefined {
   return { host: port === (isTls ? 443 : 80) ? host : `${host}:${port}` }
 }
 
-export function verdictOn(policy: EgressPolicy, connection: Connection): Verdict {
+export function verdictOn(policy: HeldPolicy, connection: Connection): Verdict {
+  const verdict = verdictOfRules(policy, connection)
+  const isBound = verdict.kind === 'passed' && connection.isTls && policy.bindings.some((binding) => isOf(binding, connection))
+  return isBound ? { kind: 'looked_into' } : verdict
+}
+
+function verdictOfRules(policy: EgressPolicy, connection: Connection): Verdict {
   if (policy.mode === 'internet') {
     return isUsualPort(connection.port) ? { kind: 'passed' } : { kind: 'denied', denial: 'port', allow: undefined }
   }
@@ -62,7 +74,7 @@ export function verdictOn(policy: EgressPolicy, connection: Connection): Verdict
 
 /** The same of one request. Its path matters only where a rule goes by it. */
 export function verdictOnRequest(policy: EgressPolicy, asked: AskedRequest): Verdict {
-  const whole = verdictOn(policy, asked)
+  const whole = verdictOfRules(policy, asked)
   if (whole.kind !== 'looked_into') return whole
   const [path = ''] = asked.path.split('?', 1)
   const rules = rulesOf(policy, asked).filter(({ methods }) => methods === undefined || methods.some((method) => method === asked.method))
@@ -71,6 +83,20 @@ export function verdictOnRequest(policy: EgressPolicy, asked: AskedRequest): Ver
   if (first && !hasOneReading(asked.path)) return { kind: 'denied', denial: 'path', allow: undefined }
   if (rules.some(({ path_prefix: prefix = '' }) => isBelow(path, prefix))) return { kind: 'passed' }
   return { kind: 'denied', denial: 'no_rule', allow: requestRule(asked, path) }
+}
+
+/** Secrets that go into a request, by the names of their headers. Of several for one header the first counts. */
+export function secretsFor({ bindings }: HeldPolicy, asked: AskedRequest): Map<string, string> {
+  const found = new Map<string, string>()
+  const [path = ''] = asked.path.split('?', 1)
+  for (const { methods, path_prefix: prefix, header, value, host } of asked.isTls ? bindings : []) {
+    const isMeant =
+      isOf({ host }, asked) &&
+      (methods === undefined || methods.some((method) => method === asked.method)) &&
+      (prefix === undefined || (hasOneReading(asked.path) && isBelow(path, prefix)))
+    if (isMeant && !found.has(header)) found.set(header, value.reveal())
+  }
+  return found
 }
 
 const isBelow = (path: string, prefix: string): boolean => path === prefix || path.startsWith(prefix.endsWith('/') ? prefix : `${prefix}/`)

@@ -7,6 +7,10 @@ export interface EgressStore {
   policy(sandboxId: string): Promise<EgressPolicy | undefined>
   /** The event is written with it. */
   setPolicy(sandboxId: string, policy: EgressPolicy, event: NewEvent): Promise<void>
+  /** The sealed secrets that are put into requests; undefined: there are none. */
+  bindings(sandboxId: string): Promise<string | undefined>
+  /** Nothing is sealed for a sandbox that has ended. The event is written with it. */
+  setBindings(sandboxId: string, sealed: string, event: NewEvent): Promise<void>
   /** The sealed keys of the sandbox's authority; undefined: it has none. */
   authority(sandboxId: string): Promise<string | undefined>
   /** Nothing is sealed for a sandbox that has ended. */
