@@ -30,3 +30,11 @@ test("a user's key does not go to the operator's address, nor the operator's key
   const elsewhere = given({}, { MODEL_BASE_URL: 'http://elsewhere' })
   assert.deepEqual([elsewhere.variables.MODEL_KEY, elsewhere.variables.MODEL_BASE_URL], [undefined, 'http://elsewhere'])
 })
+
+test('what must not be told is every secret, and every variable that is called one', () => {
+  const { secrets } = given(
+    { PLAIN: 'a secret' },
+    { GITHUB_TOKEN: 'a token', apiKey: 'a key', DB_PASSWORD: 'a password', TOKENIZER: 'fast', AUTHOR: 'ann' },
+  )
+  assert.deepEqual([...secrets].sort(), ['a key', 'a password', 'a secret', 'a token', 'key-of-the-operator'])
+})

@@ -19,6 +19,9 @@ export interface AgentEnvironmentParts {
 
 const tellsWhere = (name: string): boolean => /_(BASE_)?URL$/.test(name)
 
+/** A variable that is called a secret is one, whether or not it was given as such. */
+const isCalledSecret = (name: string): boolean => /(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)$/i.test(name)
+
 const some = (from: Variables, names: readonly string[]): Record<string, string> =>
   Object.fromEntries(names.flatMap((name) => (from[name] ? [[name, from[name]]] : [])))
 
@@ -36,7 +39,7 @@ export function agentEnvironment(
     runId,
   }: { readonly cwd: string; readonly names: readonly string[]; readonly requested?: Variables; readonly runId?: string },
 ): AgentEnvironment {
-  const { secrets, agents = {} } = environment.given
+  const { env, secrets, agents = {} } = environment.given
   const base = environment.ownOf(cwd, requested)
   const own = some(base, names)
   const lent = Object.keys(own).length > 0 ? {} : some(agents, names)
@@ -45,5 +48,6 @@ export function agentEnvironment(
   for (const name of names) if (runId !== undefined && variables[name] === placeholderKey) variables[name] = `${placeholderKey}.${runId}`
   if (existsSync(config.harnessPrograms)) variables.PATH = `${variables.PATH}:${config.harnessPrograms}`
   const credentials = Object.entries({ ...own, ...lent }).flatMap(([name, value]) => (tellsWhere(name) ? [] : [value]))
-  return { variables, secrets: [...credentials, ...Object.values(secrets)] }
+  const called = Object.entries({ ...env, ...requested }).flatMap(([name, value]) => (isCalledSecret(name) ? [value] : []))
+  return { variables, secrets: [...new Set([...credentials, ...called, ...Object.values(secrets)])] }
 }
