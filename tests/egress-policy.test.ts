@@ -94,6 +94,19 @@ test('what was said holds after the operator was killed, and ends with the sandb
   assert.equal((await call('PUT', { mode: 'internet' }, {}, other)).status, 404)
 })
 
+test('a sandbox can be made with what it may reach, and what was changed since is kept when the creation is asked for again', async () => {
+  const headers = { 'idempotency-key': 'made-with-egress' }
+  const body = { memory_mb: 256, disk_gb: 1, egress: { mode: 'allowlist', presets: ['debian'] } }
+  const create = () => operator.call('POST', '/api/sandboxes', { key: owner, body, headers })
+  const { id } = (await create()).body
+  assert.deepEqual((await call('GET', undefined, {}, id)).body.presets, ['debian'])
+  assert.equal((await call('PUT', { mode: 'none' }, {}, id)).status, 200)
+  assert.equal((await create()).body.id, id)
+  assert.equal((await call('GET', undefined, {}, id)).body.mode, 'none')
+  const bad = await operator.call('POST', '/api/sandboxes', { key: owner, body: { ...body, egress: { mode: 'all' } } })
+  assert.deepEqual([bad.status, bad.body.code], [400, 'request.invalid'])
+})
+
 test('an operator with a default that is none does not start', async () => {
   await assert.rejects(startOperator({ runtime: 'namespace', env: { ATOLL_DEFAULT_EGRESS: 'everything' } }), /ATOLL_DEFAULT_EGRESS must be/)
 })

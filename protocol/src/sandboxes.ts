@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { byteLength } from './bytes.ts'
+import { EgressPolicy } from './egress.ts'
 import { route } from './route.ts'
 
 export const runtimeNames = ['docker', 'namespace', 'firecracker', 'tee'] as const
@@ -80,6 +81,8 @@ export const CreateSandbox = z
     service_id: z.int().min(1).optional(),
     /** Snapshot to begin with: its disk, and its image, sizes, ports and metadata where nothing else is said. */
     snapshot: text(64).optional(),
+    /** What it may reach of the world; what the operator says when not given. */
+    egress: EgressPolicy.optional(),
     name: text(128).default(''),
     image: text(512).default(''),
     stack: text(128).default(''),

@@ -17,6 +17,18 @@ export interface EgressOptions {
   readonly presets?: readonly NonNullable<EgressPolicyInput['presets']>[number][] | undefined
 }
 
+export function policyOf({ mode, rules = [], presets = [] }: EgressOptions): EgressPolicyInput {
+  return {
+    mode: mode ?? (rules.length + presets.length > 0 ? 'allowlist' : 'none'),
+    rules: rules.map(({ host, methods, pathPrefix }) => ({
+      host,
+      ...(methods && { methods: [...methods] }),
+      ...(pathPrefix !== undefined && { path_prefix: pathPrefix }),
+    })),
+    presets: [...presets],
+  }
+}
+
 /** What a sandbox may reach of the world. */
 export class Egress {
   readonly #connection: Connection
@@ -35,16 +47,7 @@ export class Egress {
    * Replaces all of it; connections that it allows no more are cut.
    * @throws Failure `request.invalid` for a host, method or path that is none
    */
-  set({ mode, rules = [], presets = [] }: EgressOptions): Promise<SandboxEgress> {
-    const body = {
-      mode: mode ?? (rules.length + presets.length > 0 ? 'allowlist' : 'none'),
-      rules: rules.map(({ host, methods, pathPrefix }) => ({
-        host,
-        ...(methods && { methods: [...methods] }),
-        ...(pathPrefix !== undefined && { path_prefix: pathPrefix }),
-      })),
-      presets: [...presets],
-    }
-    return this.#connection.call(routes.egress.set, { params: this.#params, body }, { isRepeatable: true })
+  set(options: EgressOptions): Promise<SandboxEgress> {
+    return this.#connection.call(routes.egress.set, { params: this.#params, body: policyOf(options) }, { isRepeatable: true })
   }
 }

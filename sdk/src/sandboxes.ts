@@ -9,6 +9,7 @@ import {
   type SandboxStatus,
 } from '@atoll/protocol'
 import type { Connection } from './connection.ts'
+import { type EgressOptions, policyOf } from './egress.ts'
 import { Sandbox } from './sandbox.ts'
 import { sleep } from './sleep.ts'
 
@@ -26,6 +27,8 @@ export interface SandboxSpec {
   readonly metadata?: Readonly<Record<string, unknown>> | undefined
   /** Ports that can be reached from outside through the operator, at most 8. */
   readonly ports?: readonly number[] | undefined
+  /** What it may reach of the world; what the operator says when not given. */
+  readonly egress?: EgressOptions | undefined
   /** Where it runs; the operator's default when not given. */
   readonly runtime?: RuntimeName | undefined
   readonly cpuCores?: number | undefined
@@ -129,7 +132,7 @@ function creationFailure({ id, end }: SandboxInfo, provision: Provision): Failur
 }
 
 function creationOf(spec: SandboxSpec): CreateSandboxInput {
-  const { env, metadata, ports, runtime } = spec
+  const { env, metadata, ports, runtime, egress } = spec
   const sizes = {
     service_id: spec.serviceId,
     name: spec.name,
@@ -145,6 +148,7 @@ function creationOf(spec: SandboxSpec): CreateSandboxInput {
   return {
     ...Object.fromEntries(Object.entries(sizes).filter(([, value]) => value !== undefined)),
     ...(env && { env_json: { ...env } }),
+    ...(egress && { egress: policyOf(egress) }),
     metadata_json: { ...metadata, ...(ports && { ports: [...ports] }), ...(runtime && { runtime_backend: runtime }) },
   }
 }

@@ -46,6 +46,12 @@ export class EgressPolicies {
     this.#hold(id, { ...policy, bindings: this.#known.get(id)?.bindings ?? bindings })
   }
 
+  /** What a sandbox has from the beginning, unless it has been changed since. */
+  async begin(sandbox: SandboxRecord, policy: EgressPolicy, by: string): Promise<void> {
+    const isNew = sandbox.state === 'creating' && (await this.#parts.store.policy(sandbox.id)) === undefined
+    if (isNew) await this.set(sandbox, policy, by)
+  }
+
   /** The same for the secrets that are put into requests. @throws Failure `sandbox.ended` */
   async setBindings(sandbox: SandboxRecord, bindings: readonly Binding[], by: string): Promise<void> {
     assertLives(sandbox)

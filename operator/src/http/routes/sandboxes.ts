@@ -1,4 +1,5 @@
 import type { sandboxRoutes, secretRoutes } from '@atoll/protocol'
+import type { EgressPolicies } from '../../gateway/egress/policies.ts'
 import type { Lifecycle } from '../../sandboxes/lifecycle.ts'
 import type { SandboxRecord } from '../../sandboxes/sandbox.ts'
 import type { Secrets } from '../../sandboxes/secrets.ts'
@@ -15,6 +16,7 @@ export interface SandboxParts {
   readonly store: Store
   readonly secrets: Secrets
   readonly snapshots: Snapshots
+  readonly egressPolicies: EgressPolicies
   readonly metrics: Metrics
   readonly view: View
   readonly now: () => number
@@ -27,12 +29,22 @@ const pairOf = (pair: string): readonly [string, string] => {
 
 const visibleStates = ['creating', 'running', 'paused', 'stopped', 'deleting'] as const
 
-export const sandboxHandlers = ({ lifecycle, snapshots, store, metrics, view, now }: SandboxParts): Handlers<typeof sandboxRoutes> => ({
+export const sandboxHandlers = ({
+  lifecycle,
+  snapshots,
+  egressPolicies,
+  store,
+  metrics,
+  view,
+  now,
+}: SandboxParts): Handlers<typeof sandboxRoutes> => ({
   create: async ({ request: { body, query }, caller, incoming, setStatus, note }) => {
     const startedAt = now()
     const { snapshot } = body
     const wanted = snapshot ? await snapshots.seedOf(snapshot, body, { owner: caller.owner, sees: ownerOf(caller) }) : body
     const created = await lifecycle.create(caller.owner, wanted, idempotencyOf(incoming.headers['idempotency-key'], body))
+    // Before any process of it runs. An operator that dies here leaves a creation that is undone.
+    if (body.egress) await egressPolicies.begin(created.sandbox, body.egress, caller.owner)
     note({ subject: created.sandbox.id, detail: { runtime: created.sandbox.runtime, ...(snapshot && { snapshot }) } })
     metrics.creationStarted()
     const settled = created.settled.then(
