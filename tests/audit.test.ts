@@ -1,6 +1,6 @@
 // The audit log: what is told, who sees it, and that nobody changes it unseen.
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { copyFile } from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
@@ -223,6 +223,23 @@ function rewriteFrom(db: DatabaseSync, seq: number, change: (entry: AuditEntry) 
   db.prepare('update audit_head set hash = ?').run(prev)
 }
 
+const headOf = (folder: string): string => path.join(folder, 'state/audit-head')
+
+/** The end that belongs to a chain that was written anew, with what authenticated the earlier one. */
+function rewritten(db: DatabaseSync): object {
+  rewriteFrom(db, 3, (entry) => ({ ...entry, outcome: 'auth.forbidden' }))
+  return db.prepare('select seq, hash, key_id as keyId, mac from audit_head').get() ?? {}
+}
+
+/** One more entry, whose hash is right, and the end moved to it. The file may know an earlier end, as after a crash. */
+function putIn(db: DatabaseSync): void {
+  db.exec(`insert into audit select seq + 1, at, actor_owner, actor_via, actor_id, action, subject, owner, outcome, client, count,
+    detail_json, hash, '' from audit order by seq desc limit 1`)
+  const { seq } = db.prepare('select max(seq) as seq from audit').get() as { seq: number }
+  rewriteFrom(db, seq, (entry) => entry)
+  db.prepare('update audit_head set seq = ?').run(seq)
+}
+
 test('a chain that was written anew, put in, cut off or set back while the operator was away is found, and stays found', async () => {
   const folder = operator.folder
   const file = path.join(folder, 'state/atoll.db')
@@ -237,11 +254,11 @@ test('a chain that was written anew, put in, cut off or set back while the opera
   const { head } = await admin().audit.verify()
   await operator.stop()
   await copyFile(file, path.join(kept, 'whole.db'))
-  await copyFile(path.join(folder, 'state/audit-head'), path.join(kept, 'head'))
+  await copyFile(headOf(folder), path.join(kept, 'head'))
   const put = async (name: string): Promise<void> => {
     for (const suffix of ['-wal', '-shm']) rmSync(`${file}${suffix}`, { force: true })
     await copyFile(path.join(kept, name), file)
-    await copyFile(path.join(kept, 'head'), path.join(folder, 'state/audit-head'))
+    await copyFile(path.join(kept, 'head'), headOf(folder))
   }
   const change = (work: (db: DatabaseSync) => void): void => {
     const db = databaseOf()
@@ -251,8 +268,10 @@ test('a chain that was written anew, put in, cut off or set back while the opera
   const insert = `insert into audit select seq + 1, at, actor_owner, actor_via, actor_id, action, subject, owner, outcome, client, count,
     detail_json, hash, '${'1'.repeat(64)}' from audit order by seq desc limit 1`
   const ways: [string, () => Promise<void> | void][] = [
-    ['written anew', () => change((db) => rewriteFrom(db, 3, (entry) => ({ ...entry, outcome: 'auth.forbidden' })))],
+    ['written anew', () => change((db) => void rewritten(db))],
+    ['written anew, and the file with it', () => change((db) => writeFileSync(headOf(folder), JSON.stringify(rewritten(db))))],
     ['put in at the end', () => change((db) => db.exec(insert))],
+    ['put in with all that fits it', () => change(putIn)],
     ['cut off', () => change((db) => db.exec('delete from audit where seq = (select max(seq) from audit)'))],
     ['cut off, and the end with it', () => change((db) => db.exec('delete from audit; delete from audit_head'))],
     ['set back to an earlier day', () => put('earlier.db')],

@@ -45,6 +45,7 @@ export function followEvents({ store, audit, cursor: start, log }: FollowParts):
 function happeningOf({ type, sandbox_id: id, data }: SandboxEvent): Happening | undefined {
   const reason = String(data['reason'] ?? '')
   if (type === 'sandbox.stopped' && reason !== 'asked') return ofOperator('sandbox.stop', { reason })
+  if (type === 'sandbox.paused' && reason !== 'asked') return ofOperator('sandbox.pause', { reason })
   if (type === 'sandbox.ended') return ofOperator('sandbox.delete', detailOf(data, ['reason', 'code']))
   if (type !== 'egress.denied') return undefined
   const actor = { owner: '', via: 'sandbox' as const, id }

@@ -13,7 +13,8 @@ export const egressHandlers = ({ egressPolicies }: EgressParts): Handlers<typeof
     sandbox_id: sandbox.id,
     bindings: shownBindings((await egressPolicies.of(sandbox.id)).bindings),
   }),
-  setBindings: async ({ sandbox, caller, request: { body } }) => {
+  setBindings: async ({ sandbox, caller, request: { body }, note }) => {
+    note({ detail: { hosts: body.bindings.map(({ host }) => host) } })
     const bindings = body.bindings.map(({ value, ...rest }) => ({ ...rest, value: new Secret(value) }))
     await egressPolicies.setBindings(sandbox, bindings, caller.owner)
     return { sandbox_id: sandbox.id, bindings: shownBindings(bindings) }
