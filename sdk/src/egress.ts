@@ -1,4 +1,4 @@
-import { type EgressPolicyInput, routes, type SandboxEgress } from '@atoll/protocol'
+import { type EgressBinding, type EgressPolicyInput, routes, type SandboxEgress } from '@atoll/protocol'
 import type { Connection } from './connection.ts'
 
 export interface EgressRuleOptions {
@@ -17,14 +17,24 @@ export interface EgressOptions {
   readonly presets?: readonly NonNullable<EgressPolicyInput['presets']>[number][] | undefined
 }
 
+/** A secret that the operator puts into requests in TLS, so that the sandbox never has it. */
+export interface EgressBindingOptions extends EgressRuleOptions {
+  /** Replaces what a request has under this name. */
+  readonly header: string
+  /** As it stands in the header, such as `Bearer …`. It cannot be read back. */
+  readonly value: string
+}
+
+const ruleOf = ({ host, methods, pathPrefix }: EgressRuleOptions) => ({
+  host,
+  ...(methods && { methods: [...methods] }),
+  ...(pathPrefix !== undefined && { path_prefix: pathPrefix }),
+})
+
 export function policyOf({ mode, rules = [], presets = [] }: EgressOptions): EgressPolicyInput {
   return {
     mode: mode ?? (rules.length + presets.length > 0 ? 'allowlist' : 'none'),
-    rules: rules.map(({ host, methods, pathPrefix }) => ({
-      host,
-      ...(methods && { methods: [...methods] }),
-      ...(pathPrefix !== undefined && { path_prefix: pathPrefix }),
-    })),
+    rules: rules.map(ruleOf),
     presets: [...presets],
   }
 }
@@ -49,5 +59,16 @@ export class Egress {
    */
   set(options: EgressOptions): Promise<SandboxEgress> {
     return this.#connection.call(routes.egress.set, { params: this.#params, body: policyOf(options) }, { isRepeatable: true })
+  }
+
+  /** Where secrets are put in, without the secrets. */
+  async bindings(): Promise<EgressBinding[]> {
+    return (await this.#connection.call(routes.egress.getBindings, { params: this.#params })).bindings
+  }
+
+  /** Replaces all of them. @throws Failure `request.invalid` for a host, path or header that is none */
+  async setBindings(bindings: readonly EgressBindingOptions[]): Promise<EgressBinding[]> {
+    const body = { bindings: bindings.map(({ header, value, ...rule }) => ({ ...ruleOf(rule), header, value })) }
+    return (await this.#connection.call(routes.egress.setBindings, { params: this.#params, body }, { isRepeatable: true })).bindings
   }
 }

@@ -14,6 +14,7 @@ export type {
   AgentSession,
   ApiKey,
   AuditEntry,
+  EgressBinding,
   EgressRule,
   ExecResult,
   Exit,
@@ -42,7 +43,7 @@ export type { Audit, AuditAnchor, AuditListOptions, AuditVerdict } from './audit
 export type { AuditProblem } from './audit-chain.ts'
 export type { Fetch } from './connection.ts'
 export { ConnectionFailure } from './connection-failure.ts'
-export type { Egress, EgressOptions, EgressRuleOptions } from './egress.ts'
+export type { Egress, EgressBindingOptions, EgressOptions, EgressRuleOptions } from './egress.ts'
 export type { FileSource, Files, ReadRange } from './files.ts'
 export type { CreateKeyOptions, Keys } from './keys.ts'
 export type { Ports, PreviewLink } from './ports.ts'

@@ -118,3 +118,16 @@ test('the operator says what it can do, and one that is not there is named', asy
   const nobody = new Atoll({ url: 'http://127.0.0.1:1' })
   await assert.rejects(nobody.sandboxes.get('x'), ConnectionFailure)
 })
+
+test('what a sandbox may reach is said when it is made, changed, and bound to secrets that are not shown', async () => {
+  await using sandbox = await atoll.sandboxes.create({ ...size, egress: { presets: ['npm'] } })
+  assert.deepEqual((await sandbox.egress.get()).effective_rules, [{ host: 'registry.npmjs.org', preset: 'npm' }])
+  const rules = [{ host: 'api.example.com', methods: ['GET' as const], pathPrefix: '/v1' }]
+  const changed = await sandbox.egress.set({ rules })
+  assert.deepEqual([changed.mode, changed.rules], ['allowlist', [{ host: 'api.example.com', methods: ['GET'], path_prefix: '/v1' }]])
+  const bound = await sandbox.egress.setBindings([{ host: 'api.example.com', header: 'X-Key', value: 'a secret' }])
+  assert.deepEqual(bound, [{ host: 'api.example.com', header: 'x-key' }])
+  assert.deepEqual(await sandbox.egress.bindings(), bound)
+  await assert.rejects(sandbox.egress.set({ rules: [{ host: '127.0.0.1' }] }), isCode('request.invalid'))
+  assert.equal((await sandbox.egress.set({})).mode, 'none')
+})
