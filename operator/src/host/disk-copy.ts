@@ -2,8 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
-import type { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
+import type { Readable, Writable } from 'node:stream'
 import { hostEnvironment, runCommand } from './command.ts'
 
 const options = { env: { ...hostEnvironment } }
@@ -83,21 +82,30 @@ export async function archiveFile(
   await Promise.all([finished(tar, 'tar'), take(tar.stdout)])
 }
 
+/** Takes the source to its end, also when the reader has enough before: what is wrong at the end of it is found there. */
+async function feed(source: AsyncIterable<Uint8Array>, reader: Writable): Promise<void> {
+  reader.on('error', () => undefined) // Why it reads no more, it says itself.
+  const closed = new Promise((resolve) => reader.once('close', resolve))
+  try {
+    for await (const bytes of source) {
+      if (reader.destroyed || reader.write(bytes)) continue
+      await Promise.race([closed, new Promise((resolve) => reader.once('drain', resolve))])
+    }
+  } finally {
+    reader.end()
+  }
+}
+
 /** The other way round. */
 export async function restoreFile(
   { directory, name }: ArchivePlace,
   source: AsyncIterable<Uint8Array>,
   signal: AbortSignal,
 ): Promise<void> {
-  const tar = spawn('tar', ['--sparse', '--no-same-owner', '-C', directory, '-xf', '-', name], {
-    ...options,
-    signal,
-    stdio: ['pipe', 'ignore', 'pipe'],
-  })
-  const results = await Promise.allSettled([pipeline(source, tar.stdin, { signal }), finished(tar, 'tar')])
-  const [fed, unpacked] = results.map((result) => (result.status === 'rejected' ? result.reason : undefined))
-  // A reader that has gone says why itself.
-  const isGone = fed instanceof Error && 'code' in fed && (fed.code === 'EPIPE' || fed.code === 'ERR_STREAM_PREMATURE_CLOSE')
-  const reason = isGone ? (unpacked ?? fed) : (fed ?? unpacked)
-  if (reason) throw reason
+  const args = ['--sparse', '--no-same-owner', '-C', directory, '-xf', '-', name]
+  const tar = spawn('tar', args, { ...options, signal, stdio: ['pipe', 'ignore', 'pipe'] })
+  const results = await Promise.allSettled([finished(tar, 'tar'), feed(source, tar.stdin)])
+  const [unpacked, fed] = results.map((result) => (result.status === 'rejected' ? result.reason : undefined))
+  // An archive that breaks off is none to its reader; why it broke off tells more.
+  if (fed ?? unpacked) throw fed ?? unpacked
 }
