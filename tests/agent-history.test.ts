@@ -1,18 +1,7 @@
 // What agents did in a sandbox is there to look at while it is stopped, whatever became of it, and whatever was put in its place.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import {
-  chmodSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs'
+import { , chmodSync, mkdirSync, readFileSync, readdirSync, readlinkSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -111,10 +100,20 @@ function readProcess(pid: string, name: string): string {
   }
 }
 
-/** Processes of the host that are the first of a sandbox, which its folders in their mounts show. */
+/** Whether it sees the mounts of this machine, and with them the disk of every sandbox. */
+function isOfTheHost(pid: string): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/mnt`) === readlinkSync('/proc/self/ns/mnt')
+  } catch {
+    return true // It has ended meanwhile.
+  }
+}
+
+/** Processes that are the first of a sandbox, which its folders in their mounts show. */
 const sidecarsOf = (id: string): number[] =>
   readdirSync('/proc')
-    .filter((pid) => isNumber(pid) && /sidecar\.mjs\0$/.test(readProcess(pid, 'cmdline')) && readProcess(pid, 'mountinfo').includes(id))
+    .filter((pid) => isNumber(pid) && /sidecar\.mjs\0$/.test(readProcess(pid, 'cmdline')))
+    .filter((pid) => !isOfTheHost(pid) && readProcess(pid, 'mountinfo').includes(id))
     .map(Number)
 
 /** Those that read the history of one. */
