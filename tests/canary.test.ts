@@ -37,6 +37,7 @@ async function served(subject: CanarySubject, search: Search): Promise<void> {
           '/events',
           '/agents/runs',
           '/egress',
+          '/egress/bindings',
           '/ports',
           '/files?path=.',
           '/live/terminal/sessions',
@@ -52,7 +53,7 @@ async function served(subject: CanarySubject, search: Search): Promise<void> {
     '/api/provisions',
     '/api/services',
   ]
-  const lists = ['/api/services/default/provider-keys', '/api/sandboxes?state=creating,running,stopped,deleting,ended']
+  const lists = ['/api/services/default/provider-keys', '/api/snapshots', '/api/sandboxes?state=creating,running,stopped,deleting,ended']
   const targets = [
     ...common,
     ...lists,

@@ -19,6 +19,7 @@ const plant = () => ({
   oauthRefresh: plantedValue(),
   oauthAccess: plantedValue(),
   agentEnv: plain(),
+  boundHeader: plantedValue(),
   userSecret: plantedValue(),
   envSecret: plantedValue(),
   execSecret: plantedValue(),
@@ -118,7 +119,7 @@ export class CanarySubject implements AsyncDisposable {
 
   /** Everything that works, in two sandboxes. */
   async journey(): Promise<void> {
-    const { userSecret, envSecret, execSecret, terminalSecret } = this.planted
+    const { userSecret, envSecret, execSecret, terminalSecret, boundHeader } = this.planted
     this.own = (
       await this.#done('POST', '/api/sandboxes', { ...small, env_json: { ENV_SECRET: envSecret }, metadata_json: { ports: [8080] } })
     ).id
@@ -136,8 +137,12 @@ export class CanarySubject implements AsyncDisposable {
     const { token } = await this.#done('POST', `${at}/ports/8080/preview`, {})
     this.needles.add('previewToken', token.split('.')[1])
     await this.operator.call('GET', `${at}/port/8080/?atoll_token=${token}`, { key: undefined })
+    const binding = { host: 'api.example.com', header: 'x-token', value: boundHeader }
+    await this.#done('PUT', `${at}/egress/bindings`, { bindings: [binding] })
+    await this.#done('GET', `${at}/egress/bindings`)
     await this.models()
     await this.agent()
+    await this.#done('POST', `${at}/snapshots`, { name: 'with secrets in memory' })
   }
 
   /** The provider gets the real keys from the gateway, for a program that has none. */
@@ -184,10 +189,9 @@ export class CanarySubject implements AsyncDisposable {
     for (const authorization of broken) await this.operator.call('GET', '/api/sandboxes', { key: undefined, headers: { authorization } })
   }
 
-  /** A stop and a resume, and the operator killed and started again. */
+  /** A pause, a stop and their resumes, and the operator killed and started again. */
   async interrupt(): Promise<void> {
-    await this.#done('POST', `/api/sandboxes/${this.own}/stop`, {})
-    await this.#done('POST', `/api/sandboxes/${this.own}/resume`, {})
+    for (const step of ['pause', 'resume', 'stop', 'resume']) await this.#done('POST', `/api/sandboxes/${this.own}/${step}`, {})
     await this.operator.kill()
     this.operator = await startOperator({ ...this.#settings, folder: this.operator.folder })
     await this.models()

@@ -54,6 +54,13 @@ export class Search {
     await this.#stream(kind, file, handle.createReadStream({ start: from, highWaterMark: chunkBytes }))
   }
 
+  /** What a container has written beside its image. */
+  async #written(container: string): Promise<void> {
+    const layer = (await docker('inspect', '--format', '{{.GraphDriver.Data.UpperDir}}', container)).toString().trim()
+    if (path.isAbsolute(layer)) await this.folder('container files', layer)
+    else this.text('container files', container, await docker('export', container))
+  }
+
   async #stream(kind: string, where: string, chunks: AsyncIterable<Buffer>): Promise<void> {
     let tail = Buffer.alloc(0)
     for await (const chunk of chunks) {
@@ -101,7 +108,7 @@ export class Search {
     }
     for (const container of containers) {
       this.text('container log', container, await docker('logs', container))
-      this.text('container files', container, await docker('export', container))
+      await this.#written(container)
     }
     const until = Math.ceil(Date.now() / 1000)
     this.text('engine events', 'events', await docker('events', '--since', String(since), '--until', String(until)))
