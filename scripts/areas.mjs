@@ -15,7 +15,7 @@ export const areas = {
   core: {
     files: [
       ...unitTests,
-      'tests/{auth,crash,descriptors,front-door,full-disk,lifecycle,pause,reconcile,restart,snapshots,walk,bad-input}.test.ts',
+      'tests/{auth,crash,descriptors,front-door,full-disk,lifecycle,pause,reconcile,restart,snapshots,snapshot-crash,walk,bad-input}.test.ts',
       'tests/{architecture,docs}.test.ts',
     ],
     engine: true,
