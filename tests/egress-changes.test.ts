@@ -155,6 +155,16 @@ await inOwnNetwork(import.meta.filename, () => {
     assert.deepEqual(await subject.denials(0, sandbox), [])
   })
 
+  test('tunnels in which nothing is said, or half a request, are closed in the end', { timeout: 60_000 }, async () => {
+    const sandbox = await subject.newSandbox()
+    await subject.allow(wide, sandbox)
+    const looked = await tlsThrough(subject, 'api.example.com:443', { ca: await caOf(sandbox) }, sandbox)
+    const plain = await subject.tunnel('open.example.com:80', sandbox)
+    const silent = await subject.tunnel('open.example.com:443', sandbox)
+    plain.socket.write('GET / HTTP/1.1\r\nHost: open.example.com\r\nX')
+    await Promise.all([looked, plain.socket, silent.socket].map((socket) => once(socket.resume(), 'end')))
+  })
+
   test('headers of 1 MiB, slow ones and ten thousand connections of one sandbox leave the others as they were', async () => {
     const [bad, good] = [await subject.newSandbox(), await subject.newSandbox()]
     await Promise.all([subject.allow(wide, bad), subject.allow(wide, good)])

@@ -35,6 +35,8 @@ export class Interception {
   readonly #parts: InterceptionParts
   readonly #server: http.Server
   readonly #sites = new WeakMap<object, Site>()
+  /** Connections on which nothing was asked for yet. */
+  readonly #waiting = new WeakMap<object, NodeJS.Timeout>()
 
   constructor(parts: InterceptionParts) {
     this.#parts = parts
@@ -81,24 +83,35 @@ export class Interception {
 
   #serve(site: Site, socket: Duplex): void {
     this.#sites.set(socket, site)
-    socket.once('close', () => site.agent.destroy())
+    // A server that does not listen looks at no clock itself.
+    const late = setTimeout(() => socket.destroy(), headersMs)
+    this.#waiting.set(socket, late)
+    socket.once('close', () => {
+      clearTimeout(late)
+      site.agent.destroy()
+    })
     this.#server.emit('connection', socket)
+  }
+
+  #siteOf(socket: object): Site | undefined {
+    clearTimeout(this.#waiting.get(socket))
+    return this.#sites.get(socket)
   }
 
   #open(): http.Server {
     const { exchanges } = this.#parts
-    const server = http.createServer({ maxHeaderSize: 64 * 1024, headersTimeout: headersMs, requestTimeout: 0, keepAliveTimeout: 75_000 })
+    const server = http.createServer({ maxHeaderSize: 64 * 1024, requestTimeout: 0, keepAliveTimeout: 75_000 })
     const answer = (request: IncomingMessage, response: ServerResponse): void => {
       response.sendDate = false
       request.on('error', () => response.destroy())
-      const site = this.#sites.get(request.socket)
+      const site = this.#siteOf(request.socket)
       if (!site) return void response.destroy()
       exchanges.request(site, request, response).catch((error: unknown) => refuse(response, refusalOf(error)))
     }
     server.on('request', answer)
     server.on('checkContinue', answer)
     server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-      const site = this.#sites.get(socket)
+      const site = this.#siteOf(socket)
       socket.on('error', () => socket.destroy())
       if (!site) return void socket.destroy()
       exchanges.upgrade(site, request, socket, head).catch((error: unknown) => refuseSocket(socket, refusalOf(error)))
