@@ -119,6 +119,12 @@ test('an owner sees the own entries and what others did to what is theirs, and n
   assert.ok((await entries('&action=secret')).every(({ action }) => action.startsWith('secret.')))
 })
 
+test('pages of other sites that are kept out are told of', async () => {
+  await operator.call('POST', '/api/keys', { body: {}, headers: { origin: 'https://evil.example' } })
+  const { actor, action, client } = await entryWhere(({ outcome }) => outcome === 'request.host_refused')
+  assert.deepEqual([actor.via, action, client], ['none', 'access.denied', '127.0.0.1'])
+})
+
 test('a flood of wrong keys is counted, and not written down one by one', async () => {
   const before = (await entries('&action=access.denied')).length
   for (let round = 0; round < 6; round += 1) {

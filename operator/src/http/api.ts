@@ -212,6 +212,7 @@ export function createApi(parts: ApiParts): Api {
     metrics,
     doors: () => doors,
     fence,
+    onRefused: (incoming, thrown) => trail.of({ method: incoming.method ?? 'GET', path: '/' }, incoming).failed(thrown),
     maxRequests: config.maxRequests,
   })
   serveRoutes(parts, { ...parts, app: server.app, auth, limits, shares, strangers, trail }, { view, previews, stopping: stopping.signal })

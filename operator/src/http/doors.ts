@@ -121,7 +121,7 @@ export class Doors {
     client.on('error', (error) => log.debug({ err: error }, 'upgraded connection broke'))
     try {
       const address = this.addressOf(incoming)
-      assertFence(this.#parts.fence(), incoming, address)
+      this.#assertFence(incoming, address)
       if (address) {
         const { target, token } = takeToken(address.target)
         const entry = await this.#enterTraced(address, token, incoming)
@@ -129,6 +129,15 @@ export class Doors {
       } else await this.#terminal(incoming, client, head)
     } catch (error) {
       refuseUpgrade(client, error, log)
+    }
+  }
+
+  #assertFence(incoming: IncomingMessage, address: ProxyAddress | undefined): void {
+    try {
+      assertFence(this.#parts.fence(), incoming, address)
+    } catch (error) {
+      this.#parts.trail.of({ method: 'GET', path: '/' }, incoming).failed(error)
+      throw error
     }
   }
 

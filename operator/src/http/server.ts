@@ -13,12 +13,15 @@ import { sendFailure, streamBegins } from './answers.ts'
 import type { App, Bindings } from './call.ts'
 import type { Doors } from './doors.ts'
 import { type FenceParts, passFence } from './fence.ts'
+import type { ProxyAddress } from './proxy-address.ts'
 import { refuseUnread } from './raw-refusal.ts'
 
 export interface ServerParts {
   readonly log: Logger
   readonly metrics: Metrics
   readonly fence: () => FenceParts
+  /** Told of a request that the fence did not let in. */
+  readonly onRefused: (incoming: IncomingMessage, thrown: unknown) => void
   /** Made once the app's routes are there. */
   readonly doors: () => Doors
   readonly maxRequests: number
@@ -56,6 +59,18 @@ function createApp(log: Logger): App {
   return app
 }
 
+function passes(
+  { fence, onRefused }: Pick<ServerParts, 'fence' | 'onRefused'>,
+  ...[incoming, outgoing, address]: readonly [IncomingMessage, ServerResponse, ProxyAddress | undefined]
+): boolean {
+  try {
+    return passFence(fence(), incoming, outgoing, address)
+  } catch (error) {
+    onRefused(incoming, error)
+    throw error
+  }
+}
+
 export function createServer(parts: ServerParts): Server {
   const { log, metrics } = parts
   const app = createApp(log)
@@ -86,7 +101,7 @@ export function createServer(parts: ServerParts): Server {
       throw new Failure('request.busy', 'The operator is busy. Try again in a moment.', { retryAfterMs: 1000 })
     const doors = parts.doors()
     const address = doors.addressOf(incoming)
-    if (!passFence(parts.fence(), incoming, outgoing, address)) return
+    if (!passes(parts, incoming, outgoing, address)) return
     if (address) await doors.request(address, requestId, incoming, outgoing)
     else await listener(incoming, outgoing)
   }

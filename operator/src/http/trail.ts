@@ -22,7 +22,7 @@ export interface TrailParts {
   readonly log: Logger
 }
 
-export type TrailedRoute = Pick<Route, 'method' | 'path' | 'audit'>
+export type TrailedRoute = Pick<Route, 'audit'> & { readonly method: string; readonly path: string }
 
 /** Refusals that are told of every route: whoever got them asked for what is not theirs, or not as who they are. */
 const denials: ReadonlySet<string> = new Set([
