@@ -1,5 +1,8 @@
 // What a sandbox may reach, as its owner says it: whose it is to say, what is refused, and what stays.
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import os from 'node:os'
+import path from 'node:path'
 import { after, before, test } from 'node:test'
 import { type CallOptions, startOperator, type TestOperator } from './start-operator.ts'
 
@@ -108,5 +111,11 @@ test('a sandbox can be made with what it may reach, and what was changed since i
 })
 
 test('an operator with a default that is none does not start', async () => {
-  await assert.rejects(startOperator({ runtime: 'namespace', env: { ATOLL_DEFAULT_EGRESS: 'everything' } }), /ATOLL_DEFAULT_EGRESS must be/)
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'atoll-test-'))
+  try {
+    const started = startOperator({ runtime: 'namespace', folder, env: { ATOLL_DEFAULT_EGRESS: 'everything' } })
+    await assert.rejects(started, /ATOLL_DEFAULT_EGRESS must be/)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })
