@@ -142,6 +142,10 @@ for (const { name, skip } of testRuntimes) {
       for (const one of ids) assert.equal(await run(one, 'cat own hard'), `${one}\ncopy\n${one}\ncopy`)
       for (const one of ids) assert.equal((await operator.call('GET', `/api/sandboxes/${one}/egress`)).body.mode, 'none')
       assert.equal(await run(id, tree), before)
+      const open = await post(`/api/sandboxes/${id}/fork`, { egress: { mode: 'internet' } })
+      const [own] = open.body.sandboxes
+      assert.equal((await operator.call('GET', `/api/sandboxes/${own.id}/egress`)).body.mode, 'internet')
+      await remove(own.id)
       assert.equal((await post(`/api/sandboxes/${id}/fork`, { count: 17 })).status, 400)
       assert.equal((await post(`/api/sandboxes/${id}/fork`, { count: 2, image: 'no/such:image' })).status, 400)
       const listed = (await operator.call('GET', '/api/sandboxes')).body.sandboxes

@@ -15,6 +15,7 @@ import { addPs } from './commands/ps.ts'
 import { addServe } from './commands/serve.ts'
 import { addService } from './commands/service.ts'
 import { addShell } from './commands/shell.ts'
+import { addFork, addSnapshot } from './commands/snapshot.ts'
 import { addPause, addResume, addRm, addSet, addStop } from './commands/state.ts'
 import { addUrl } from './commands/url.ts'
 import { addUsage } from './commands/usage.ts'
@@ -44,6 +45,8 @@ export function createProgram(): Command {
     addResume,
     addRm,
     addSet,
+    addSnapshot,
+    addFork,
     addUrl,
     addKeys,
     addService,

@@ -40,6 +40,23 @@ test('create prints the id and nothing else, and ls shows the sandbox by name', 
   assert.equal((await atoll(['rm', text.slice(0, 20)])).text, text)
 })
 
+test('a snapshot is made, listed, begun with and removed, and a fork prints as many ids', async () => {
+  await atoll(['exec', 'demo', '--', 'sh', '-c', 'echo kept > kept'])
+  const made = await atoll(['snapshot', 'create', 'demo', '--name', 'early'])
+  assert.match(made.text, /^snapshot-[0-9a-f-]{36}\n$/)
+  const id = made.text.trim()
+  assert.match((await atoll(['snapshot', 'ls', '--sandbox', 'demo'])).text, new RegExp(`^ID .*\n${id} +early +ready +[\\d.]+ MB`))
+  const begun = await atoll(['create', '--snapshot', id, '--name', 'begun'])
+  assert.equal(begun.code, 0, begun.stderr)
+  assert.equal((await atoll(['exec', 'begun', '--', 'cat', 'kept'])).text, 'kept\n')
+  const forked = await atoll(['fork', 'begun', '-n', '2', '--name', 'try', '--env', 'COLOUR=red'])
+  assert.match(forked.text, /^(sandbox-[0-9a-f-]{36}\n){2}$/)
+  assert.equal((await atoll(['exec', 'try-2', '--', 'sh', '-c', 'cat kept; echo $COLOUR'])).text, 'kept\nred\n')
+  assert.equal((await atoll(['snapshot', 'rm', 'early'])).text, made.text)
+  assert.deepEqual(JSON.parse((await atoll(['snapshot', 'ls', '--json'])).text), [])
+  assert.equal((await atoll(['rm', 'begun', ...forked.text.trim().split('\n')])).code, 0)
+})
+
 test('exec keeps both streams apart, passes arguments as they are, and ends with the status', async () => {
   const { stdout, stderr, code } = await atoll([
     'exec',

@@ -7,6 +7,7 @@ import { Keys } from './keys.ts'
 import type { EventsOptions } from './sandbox.ts'
 import { Sandboxes } from './sandboxes.ts'
 import { Services } from './services.ts'
+import { Snapshots } from './snapshots.ts'
 
 export interface AtollOptions {
   /** Where the operator is; the environment's `ATOLL_URL`, else `http://127.0.0.1:9090`. */
@@ -36,6 +37,7 @@ export interface UsageOptions {
 export class Atoll {
   readonly url: string
   readonly sandboxes: Sandboxes
+  readonly snapshots: Snapshots
   readonly keys: Keys
   readonly services: Services
   readonly audit: Audit
@@ -48,6 +50,7 @@ export class Atoll {
     this.#connection = new Connection({ url, apiKey, fetch })
     this.url = url
     this.sandboxes = new Sandboxes(this.#connection)
+    this.snapshots = new Snapshots(this.#connection)
     this.keys = new Keys(this.#connection)
     this.services = new Services(this.#connection)
     this.audit = new Audit(this.#connection)

@@ -32,6 +32,7 @@ export type {
   SandboxHarness,
   SandboxStatus,
   Service,
+  Snapshot as SnapshotInfo,
   Terminal as TerminalInfo,
   UsageRow,
   WatchEvent,
@@ -51,7 +52,8 @@ export type { FollowProcessOptions, Process, ProcessEnd, ProcessOutput, SignalNa
 export type { Command, Processes, StartOptions } from './processes.ts'
 export type { RunOptions, RunResult, StdinSource } from './run.ts'
 export type { EventsOptions, ExecOptions, Sandbox, SandboxUpdate } from './sandbox.ts'
-export type { CreateOptions, ListOptions, Sandboxes, SandboxSpec } from './sandboxes.ts'
+export type { SandboxSpec } from './sandbox-spec.ts'
+export type { CreateOptions, ListOptions, Sandboxes } from './sandboxes.ts'
 export type { Secrets } from './secrets.ts'
 export type {
   CreateServiceOptions,
@@ -62,4 +64,5 @@ export type {
   ServiceReference,
   Services,
 } from './services.ts'
+export type { ListSnapshotsOptions, SnapshotOptions, Snapshots } from './snapshots.ts'
 export type { FollowTerminalOptions, OpenTerminalOptions, Terminal, TerminalOutput, Terminals } from './terminals.ts'

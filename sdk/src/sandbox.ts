@@ -1,4 +1,4 @@
-import { type ExecResult, Failure, routes, type SandboxEvent, type Sandbox as SandboxInfo } from '@atoll/protocol'
+import { type ExecResult, Failure, routes, type SandboxEvent, type Sandbox as SandboxInfo, type Snapshot } from '@atoll/protocol'
 import { Agents } from './agents.ts'
 import type { Connection } from './connection.ts'
 import { Egress } from './egress.ts'
@@ -7,7 +7,9 @@ import { follow } from './follow.ts'
 import { Ports } from './ports.ts'
 import { type Command, commandOf, Processes, type StartOptions } from './processes.ts'
 import { type RunOptions, type RunResult, run } from './run.ts'
+import { creationOf, type SandboxSpec } from './sandbox-spec.ts'
 import { Secrets } from './secrets.ts'
+import type { SnapshotOptions } from './snapshots.ts'
 import { Terminals } from './terminals.ts'
 
 export interface ExecOptions extends Omit<StartOptions, 'stdin' | 'timeoutMs'> {
@@ -142,6 +144,29 @@ export class Sandbox implements AsyncDisposable {
   async resume(): Promise<void> {
     await this.#connection.call(routes.sandboxes.resume, { params: this.#params }, { isRepeatable: true })
     await this.refresh()
+  }
+
+  /**
+   * Keeps its disk as it is, and waits until that is done. A running one stands still for a moment and goes on. Safe over lost connections.
+   * @throws Failure `snapshot.too_many`, `capacity.exhausted`, `sandbox.ended`, `runtime.unsupported`
+   */
+  async snapshot({ name, idempotencyKey = crypto.randomUUID(), signal }: SnapshotOptions = {}): Promise<Snapshot> {
+    return this.#connection.call(
+      routes.snapshots.create,
+      { params: this.#params, body: { ...(name !== undefined && { name }) } },
+      { headers: { 'idempotency-key': idempotencyKey }, isRepeatable: true, signal },
+    )
+  }
+
+  /**
+   * Makes sandboxes with the disk that it has now, all or none. What is not given is as its own; environment and secrets are not taken along.
+   * @param count at most 16
+   * @throws Failure as a creation, and as `snapshot`
+   */
+  async fork(count = 1, spec: Omit<SandboxSpec, 'snapshot' | 'runtime'> = {}): Promise<Sandbox[]> {
+    const { snapshot: _, ...body } = creationOf(spec)
+    const made = await this.#connection.call(routes.snapshots.fork, { params: this.#params, body: { ...body, count } })
+    return made.sandboxes.map((info) => new Sandbox(this.#connection, info))
   }
 
   /** Ends it and its disk. Safe to repeat. */

@@ -1,48 +1,8 @@
-import {
-  type CreateSandboxInput,
-  Failure,
-  isFailureCode,
-  type Provision,
-  type RuntimeName,
-  routes,
-  type Sandbox as SandboxInfo,
-  type SandboxStatus,
-} from '@atoll/protocol'
+import { Failure, isFailureCode, type Provision, routes, type Sandbox as SandboxInfo, type SandboxStatus } from '@atoll/protocol'
 import type { Connection } from './connection.ts'
-import { type EgressOptions, policyOf } from './egress.ts'
 import { Sandbox } from './sandbox.ts'
+import { creationOf, type SandboxSpec } from './sandbox-spec.ts'
 import { sleep } from './sleep.ts'
-
-/** What a sandbox is made from. Everything may be left out; 0 in a size or timeout means the operator's default, too. */
-export interface SandboxSpec {
-  /** The service that it belongs to; your default one when not given. */
-  readonly serviceId?: number | undefined
-  /** For people; its id when not given. */
-  readonly name?: string | undefined
-  /** Image to start from; the operator's own when not given. */
-  readonly image?: string | undefined
-  /** Environment of every process in it. */
-  readonly env?: Readonly<Record<string, string>> | undefined
-  /** Whatever helps to find it again, at most 64 KiB as JSON. */
-  readonly metadata?: Readonly<Record<string, unknown>> | undefined
-  /** Ports that can be reached from outside through the operator, at most 8. */
-  readonly ports?: readonly number[] | undefined
-  /** What it may reach of the world; what the operator says when not given. */
-  readonly egress?: EgressOptions | undefined
-  /** Where it runs; the operator's default when not given. */
-  readonly runtime?: RuntimeName | undefined
-  readonly cpuCores?: number | undefined
-  readonly memoryMb?: number | undefined
-  readonly diskGb?: number | undefined
-  /** Seconds without use after which it is stopped or paused. */
-  readonly idleTimeoutSeconds?: number | undefined
-  /** Seconds after which it is ended for good. */
-  readonly maxLifetimeSeconds?: number | undefined
-  /** What becomes of it when it is idle; `stop` when not given. A paused one is stopped when it is idle for as long again. */
-  readonly idleAction?: 'stop' | 'pause' | undefined
-  /** Whether it is resumed by being used. */
-  readonly autoResume?: boolean | undefined
-}
 
 export interface CreateOptions {
   /** Printable characters: the same key again gives the same sandbox. A fresh one when not given. */
@@ -129,26 +89,4 @@ export class Sandboxes {
 function creationFailure({ id, end }: SandboxInfo, provision: Provision): Failure {
   const message = end?.message ?? provision.message ?? `Sandbox ${id} could not be made.`
   return new Failure(isFailureCode(end?.code) ? end.code : 'sandbox.start_failed', message)
-}
-
-function creationOf(spec: SandboxSpec): CreateSandboxInput {
-  const { env, metadata, ports, runtime, egress } = spec
-  const sizes = {
-    service_id: spec.serviceId,
-    name: spec.name,
-    image: spec.image,
-    cpu_cores: spec.cpuCores,
-    memory_mb: spec.memoryMb,
-    disk_gb: spec.diskGb,
-    idle_timeout_seconds: spec.idleTimeoutSeconds,
-    max_lifetime_seconds: spec.maxLifetimeSeconds,
-    idle_action: spec.idleAction,
-    auto_resume: spec.autoResume,
-  }
-  return {
-    ...Object.fromEntries(Object.entries(sizes).filter(([, value]) => value !== undefined)),
-    ...(env && { env_json: { ...env } }),
-    ...(egress && { egress: policyOf(egress) }),
-    metadata_json: { ...metadata, ...(ports && { ports: [...ports] }), ...(runtime && { runtime_backend: runtime }) },
-  }
 }

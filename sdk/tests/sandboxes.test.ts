@@ -93,6 +93,27 @@ test('what happens to a sandbox can be followed', async () => {
   assert.ok(types.indexOf('sandbox.running') < types.indexOf('sandbox.stopped'), types.join())
 })
 
+test('a snapshot is made once, found, begun with and forgotten, and forks are sandboxes of their own', async () => {
+  await using sandbox = await atoll.sandboxes.create({ ...size, metadata: { team: 'red' } })
+  await sandbox.files.write('file', 'kept')
+  const kept = await sandbox.snapshot({ name: 'one', idempotencyKey: 'once' })
+  assert.deepEqual([kept.state, kept.name, kept.sandbox_id], ['ready', 'one', sandbox.id])
+  assert.equal((await sandbox.snapshot({ name: 'one', idempotencyKey: 'once' })).id, kept.id)
+  const second = await sandbox.snapshot()
+  const listed = await toArray(atoll.snapshots.list({ sandboxId: sandbox.id, pageSize: 1 }))
+  assert.deepEqual(
+    listed.map(({ id }) => id),
+    [second.id, kept.id],
+  )
+  await using begun = await atoll.sandboxes.create({ snapshot: kept.id })
+  assert.deepEqual([await begun.files.readText('file'), begun.info.metadata['team']], ['kept', 'red'])
+  const forks = await begun.fork(2)
+  for (const fork of forks) assert.equal(await fork.files.readText('file'), 'kept')
+  for (const { id } of listed) await atoll.snapshots.delete(id)
+  await assert.rejects(atoll.snapshots.get(kept.id), isCode('snapshot.not_found'))
+  for (const fork of forks) await fork.delete()
+})
+
 test('secrets reach later commands, and go again', async () => {
   await using sandbox = await atoll.sandboxes.create(size)
   await sandbox.secrets.set({ TOKEN: 's3cret' })

@@ -8,6 +8,7 @@ import { addPair, addPort, envFile, gigabytes, megabytes, number, seconds } from
 
 interface CreateOptions extends GlobalOptions {
   readonly service?: number
+  readonly snapshot?: string
   readonly name?: string
   readonly image?: string
   readonly cpu?: number
@@ -31,6 +32,7 @@ export function addCreate(program: Command): void {
     .description('Make a sandbox, wait until it runs, and print its id.')
     .option('--name <name>', 'a name for people')
     .option('--service <number>', 'the service it belongs to; your default one when not given', number)
+    .option('--snapshot <id>', 'a snapshot to begin with; what else is not given is as it was there')
     .option('--image <image>', "image to start from; the operator's own when not given")
     .option('--cpu <cores>', 'processor cores', number)
     .option('--memory <size>', 'memory, such as 512m or 2g', megabytes)
@@ -54,6 +56,7 @@ async function create(options: CreateOptions): Promise<void> {
   const sandbox = await connect(options).sandboxes.create(
     {
       serviceId: options.service,
+      snapshot: options.snapshot,
       name: options.name,
       image: options.image,
       metadata: options.metadata,

@@ -197,16 +197,18 @@ export class Snapshots {
       throw new Failure('snapshot.not_ready', `Snapshot ${id} ${what}.`, { ...(snapshot.state === 'creating' && { retryAfterMs: 2000 }) })
     }
     await files.check(id)
-    const seed = this.#seed(newId('sandbox'), snapshot.template, (sandboxId, signal) => files.unpack(snapshot, sandboxId, signal))
+    // What is asked for is set by whoever asks.
+    const policy = spec.egress ? undefined : snapshot.template.egress
+    const seed = this.#seed(newId('sandbox'), policy, (sandboxId, signal) => files.unpack(snapshot, sandboxId, signal))
     return { ...likeTemplate(spec, snapshot.template), ...serviceOf(spec, snapshot, owner), seed }
   }
 
-  #seed(id: string, { egress }: Template, image: (sandboxId: string, signal: AbortSignal) => Promise<string>): Seed {
+  #seed(id: string, policy: EgressPolicy | undefined, image: (sandboxId: string, signal: AbortSignal) => Promise<string>): Seed {
     return {
       id,
       prepare: async (sandbox, signal) => {
         // Before anything runs in it: what was kept from a place must not reach it from a copy.
-        if (egress) await this.#parts.egress.set(sandbox, egress, sandbox.owner)
+        if (policy) await this.#parts.egress.set(sandbox, policy, sandbox.owner)
         return image(sandbox.id, signal)
       },
       discard: () => this.#dropCopy(id),
@@ -225,7 +227,7 @@ export class Snapshots {
       return copying
     }
     const seeds = fork.madeIds.map((id) =>
-      this.#seed(id, template, async (sandboxId, signal) => {
+      this.#seed(id, spec.egress ?? template.egress, async (sandboxId, signal) => {
         await copied()
         return files.duplicate(fork.id, sandboxId, signal)
       }),
