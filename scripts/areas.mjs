@@ -20,7 +20,7 @@ export const areas = {
     ],
     engine: true,
   },
-  runtimes: { files: ['operator/src/{runtimes,host}/**/*.test.ts', 'tests/engine.test.ts'], engine: true },
+  runtimes: { files: ['operator/src/{runtimes,host,snapshots}/**/*.test.ts', 'tests/engine.test.ts'], engine: true },
   sidecar: { files: ['sidecar/tests/**/*.test.ts', 'tests/{ports,terminals,vite}.test.ts'], engine: true },
   harnesses: {
     files: [

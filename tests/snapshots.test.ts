@@ -258,3 +258,26 @@ for (const { name, skip } of testRuntimes) {
     })
   })
 }
+
+test('no copy is made, and nothing made of one, while it would leave less free than the reserve', async () => {
+  await using operator = await startOperator({ runtime: 'namespace', env: { ...env, ATOLL_DISK_RESERVE_MB: '0' } })
+  const id = await operator.newSandbox(small)
+  const kept = await operator.call('POST', `/api/sandboxes/${id}/snapshots`)
+  assert.equal(kept.status, 201, kept.text)
+  await operator.stop()
+  await using again = await startOperator({
+    runtime: 'namespace',
+    env: { ...env, ATOLL_DISK_RESERVE_MB: '999999999999' },
+    folder: operator.folder,
+  })
+  for (const [target, body] of [
+    [`/api/sandboxes/${id}/snapshots`, {}],
+    [`/api/sandboxes/${id}/fork`, {}],
+    ['/api/sandboxes', { snapshot: kept.body.id }],
+  ] as const) {
+    const refused = await again.call('POST', target, { body })
+    assert.deepEqual([refused.status, refused.body.code], [503, 'capacity.exhausted'], target)
+    assert.match(refused.body.error, /Delete a snapshot/)
+  }
+  assert.equal((await again.call('GET', '/api/snapshots')).body.snapshots.length, 1)
+})

@@ -13,6 +13,8 @@ export interface Template extends Size {
   readonly capabilities: readonly string[]
   /** What its owner had said; undefined: nothing. */
   readonly egress: EgressPolicy | undefined
+  /** What the disk really takes. */
+  readonly bytes: number
 }
 
 /** Times are unix milliseconds. */

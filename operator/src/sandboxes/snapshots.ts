@@ -63,7 +63,8 @@ export class Snapshots {
       }
       queue.assertRoom()
       // The copy, and what is packed of it.
-      await this.#assertDisk(2 * (await files.diskBytes(sandbox.id)))
+      const bytes = await files.diskBytes(sandbox.id)
+      await this.#assertDisk(2 * bytes)
       const id = newId('snapshot')
       const snapshot: SnapshotRecord = {
         id,
@@ -73,7 +74,7 @@ export class Snapshots {
         name: name || id,
         state: 'creating',
         error: undefined,
-        template: templateOf(sandbox, await egress.own(sandbox.id)),
+        template: templateOf(sandbox, await egress.own(sandbox.id), bytes),
         keySealed: files.newKey(id),
         sizeBytes: 0,
         createdAt: now(),
@@ -197,6 +198,7 @@ export class Snapshots {
       throw new Failure('snapshot.not_ready', `Snapshot ${id} ${what}.`, { ...(snapshot.state === 'creating' && { retryAfterMs: 2000 }) })
     }
     await files.check(id)
+    await this.#assertDisk(snapshot.template.bytes)
     // What is asked for is set by whoever asks.
     const policy = spec.egress ? undefined : snapshot.template.egress
     const seed = this.#seed(newId('sandbox'), policy, (sandboxId, signal) => files.unpack(snapshot, sandboxId, signal))
@@ -218,8 +220,9 @@ export class Snapshots {
   /** Copies that run with the disk that the sandbox has now; all or none. @throws Failure as a creation and a snapshot */
   async fork(sandbox: SandboxRecord, spec: CreateSandbox, count: number): Promise<SandboxRecord[]> {
     const { store, files, lifecycle, egress, newId } = this.#parts
-    await this.#assertDisk((count + 1) * (await files.diskBytes(sandbox.id)))
-    const template = templateOf(sandbox, await egress.own(sandbox.id))
+    const bytes = await files.diskBytes(sandbox.id)
+    await this.#assertDisk((count + 1) * bytes)
+    const template = templateOf(sandbox, await egress.own(sandbox.id), bytes)
     const fork: ForkRecord = { id: newId('fork'), sandboxId: sandbox.id, madeIds: Array.from({ length: count }, () => newId('sandbox')) }
     let copying: Promise<void> | undefined
     const copied = (): Promise<void> => {
@@ -308,7 +311,7 @@ export class Snapshots {
 const interrupted = (): Failure =>
   new Failure('snapshot.interrupted', 'The operator was stopped while the snapshot was being made, or it was deleted. Make another.')
 
-const templateOf = (sandbox: SandboxRecord, egress: EgressPolicy | undefined): Template => ({
+const templateOf = (sandbox: SandboxRecord, egress: EgressPolicy | undefined, bytes: number): Template => ({
   ...sizeOfRecord(sandbox),
   runtime: sandbox.runtime,
   image: sandbox.image,
@@ -317,4 +320,5 @@ const templateOf = (sandbox: SandboxRecord, egress: EgressPolicy | undefined): T
   metadata: sandbox.metadata,
   capabilities: sandbox.capabilities,
   egress,
+  bytes,
 })

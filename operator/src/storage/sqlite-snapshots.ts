@@ -16,6 +16,7 @@ const Template = z.object({
   ports: z.array(z.int()),
   metadata: z.record(z.string(), z.unknown()),
   capabilities: z.array(z.string()),
+  bytes: z.int(),
   egress: EgressPolicy.optional().transform((policy): EgressPolicy | undefined => policy),
 })
 
