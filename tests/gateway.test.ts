@@ -160,6 +160,13 @@ for (const { name, skip } of testRuntimes) {
       const missing = await subject.ask('/anthropic/v1/messages', post('{}'))
       assert.match(JSON.parse(missing.text).error.message, /atoll provider-key set anthropic --service \d+/)
       assert.equal(provider.seen.length, 0)
+      const events = await subject.operator.call('GET', `/api/sandboxes/${subject.sandbox}/events?limit=500`)
+      assert.match(events.text, /model\.denied/)
+      const log = await subject.operator.call('GET', '/api/audit?action=model.denied')
+      assert.ok(
+        log.body.entries.some((entry: { outcome: string }) => entry.outcome === 'provider.key_missing'),
+        log.text,
+      )
     })
 
     test('a model that is not allowed is refused, however it is spelled', async () => {

@@ -25,6 +25,7 @@ import { EgressPolicies, usualPolicy } from './gateway/egress/policies.ts'
 import { environmentOf } from './gateway/environment.ts'
 import { Gateway } from './gateway/gateway.ts'
 import { Ledger } from './gateway/ledger.ts'
+import { ModelDenials } from './gateway/model-denials.ts'
 import { ModelProxy } from './gateway/model-proxy.ts'
 import { createRefresh } from './gateway/oauth-refresh.ts'
 import { readPrices } from './gateway/prices.ts'
@@ -155,8 +156,10 @@ function openGateway(
     now: Date.now,
     log,
   })
+  const denials = new ModelDenials({ appendEvent: (event) => store.appendEvent(event), now: Date.now, log })
   const gateway = new Gateway({
     models,
+    denials,
     egress,
     environment: async ({ serviceId, sandboxId }) => ({
       variables: [...environmentOf(await providerKeys.providers(serviceId)).variables, proxyVariables],

@@ -47,6 +47,7 @@ export const auditActions = {
   'audit.read': ['soon', 'The audit log was read.'],
   'access.denied': ['soon', 'A request was refused: no valid credential, too little scope, or what it names belongs to somebody else.'],
   'egress.denied': ['soon', 'A sandbox asked for what its policy does not allow.'],
+  'model.denied': ['soon', 'A model call of a sandbox was refused: no key, not allowed, or a quota is used up.'],
   'operator.start': ['before_answer', 'The operator began to work.'],
   'audit.prune': ['before_answer', 'Entries up to a number were forgotten for their age; the entry has the hash of the last of them.'],
   'audit.lost': ['before_answer', 'So many entries could not be kept until the disk took them.'],

@@ -47,9 +47,10 @@ function happeningOf({ type, sandbox_id: id, data }: SandboxEvent): Happening | 
   if (type === 'sandbox.stopped' && reason !== 'asked') return ofOperator('sandbox.stop', { reason })
   if (type === 'sandbox.paused' && reason !== 'asked') return ofOperator('sandbox.pause', { reason })
   if (type === 'sandbox.ended') return ofOperator('sandbox.delete', detailOf(data, ['reason', 'code']))
-  if (type !== 'egress.denied') return undefined
+  if (type !== 'egress.denied' && type !== 'model.denied') return undefined
   const actor = { owner: '', via: 'sandbox' as const, id }
   // Of a path nothing: it is the sandbox's to choose, and may say anything.
+  if (type === 'model.denied') return { ...ofOperator(type, {}), actor, outcome: String(data['code']) }
   return { ...ofOperator('egress.denied', detailOf(data, ['reason', 'host', 'port', 'method'])), actor, outcome: type }
 }
 

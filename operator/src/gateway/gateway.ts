@@ -8,6 +8,7 @@ import type { Logger } from 'pino'
 import type { GatewayCaller, Gateway as SandboxGateway } from '../sandboxes/gateway.ts'
 import type { Caller } from './caller.ts'
 import { type Behind, type Door, openDoor } from './door.ts'
+import type { ModelDenials } from './model-denials.ts'
 import { refusalOf, refuse, refuseSocket } from './refusal.ts'
 
 /** What answers a kind of requests. A method that rejects has answered nothing yet, or has cut its answer off. */
@@ -26,6 +27,8 @@ export interface Egress extends Handler {
 export interface GatewayParts {
   /** Requests for a path, as `/openai/responses`. */
   readonly models: Handler
+  /** Is told what of `models` was refused. */
+  readonly denials: Pick<ModelDenials, 'tell'>
   /** Requests for an address, and tunnels. */
   readonly egress: Egress
   readonly environment: (caller: Caller) => Promise<GatewayEnvironment>
@@ -95,9 +98,11 @@ export class Gateway implements SandboxGateway {
     }
   }
 
-  #told({ sandboxId }: Caller, thrown: unknown): Failure {
+  #told(caller: Caller, thrown: unknown): Failure {
     const failure = refusalOf(thrown)
-    if (failure.code === 'internal') this.#parts.log.error({ sandboxId, err: thrown }, 'a request through the gateway failed')
+    if (failure.code === 'internal')
+      this.#parts.log.error({ sandboxId: caller.sandboxId, err: thrown }, 'a request through the gateway failed')
+    this.#parts.denials.tell(caller, failure)
     return failure
   }
 }
