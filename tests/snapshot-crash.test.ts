@@ -1,7 +1,7 @@
 // kill -9 of the operator while it copies disks: the source goes on, nothing is half made, and nothing is left.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -120,6 +120,8 @@ for (const { name: runtime, skip } of testRuntimes) {
       await asked
       const root = path.join(operator.folder, 'state/sandboxes', id, 'disk/root')
       execFileSync('sh', ['-c', 'echo written > "$0/written" && sync -f "$0/written" && rm "$0/written"', root], { timeout: 20_000 })
+      // As a removal leaves it that is cut off between the record and the file.
+      writeFileSync(path.join(operator.folder, 'state/snapshots/snapshot-of-nobody.snapshot'), 'left')
       await restart()
       await run('rm big')
       await assertGoesOn()

@@ -9,7 +9,8 @@ import { testRuntimes } from './runtimes.ts'
 import { type Answer, startOperator, type TestOperator } from './start-operator.ts'
 
 const small = { memory_mb: 128, disk_gb: 1 }
-const env = { ATOLL_MAX_SNAPSHOTS: '3', ATOLL_DEFAULT_DISK_GB: '1' }
+/** Nobody else lets go on what a snapshot made stand still. */
+const env = { ATOLL_MAX_SNAPSHOTS: '3', ATOLL_DEFAULT_DISK_GB: '1', SANDBOX_REAPER_INTERVAL: '3600' }
 /** Counts without a process that is born and dies. */
 const counting = `node=/opt/atoll/node; exec $node -e "let n = 0; setInterval(() => require('fs').appendFileSync('ticks', ++n + '\\n'), 2)"`
 
