@@ -67,10 +67,10 @@ for (const { name: runtime, skip } of testRuntimes) {
     }
 
     /** Lets the operator die on its way, and starts the next one. */
-    async function crash(point: FaultPoint, target: string, body: object): Promise<void> {
+    async function crash(point: FaultPoint, target: string, body: object, headers = {}): Promise<void> {
       await operator.kill()
       await restart(point)
-      await assert.rejects(call('POST', target, body), 'the operator lived')
+      await assert.rejects(operator.call('POST', target, { body, headers }), 'the operator lived')
       await operator.kill()
       await restart()
     }
@@ -78,7 +78,8 @@ for (const { name: runtime, skip } of testRuntimes) {
     for (const point of copyFaultPoints.filter((name) => !name.startsWith('fork.'))) {
       test(point, async () => {
         const target = `/api/sandboxes/${id}/snapshots`
-        await crash(point, target, {})
+        const headers = { 'idempotency-key': point }
+        await crash(point, target, {}, headers)
         await assertGoesOn()
         await assertNothingLeft()
         const told = (await snapshots()).map((one: { state: string; error?: object }) => [
@@ -87,8 +88,9 @@ for (const { name: runtime, skip } of testRuntimes) {
         ])
         const failed = ['failed', { code: 'snapshot.interrupted', message: '' }]
         assert.deepEqual(told, [point === 'snapshot.done' ? ['ready', undefined] : failed])
-        const again = await call('POST', target, {})
+        const again = await operator.call('POST', target, { body: {}, headers })
         assert.equal(again.status, 201, again.text)
+        assert.equal((await snapshots()).length, point === 'snapshot.done' ? 1 : 2)
         for (const one of await snapshots()) assert.equal((await call('DELETE', `/api/snapshots/${one.id}`)).status, 200)
         await assertNothingLeft()
       })

@@ -61,6 +61,7 @@ export interface SnapshotStore {
   /** Newest first. */
   list(filter: SnapshotFilter): Promise<SnapshotRecord[]>
   count(owner: string): Promise<number>
+  /** One that failed gives its key back, so that a repeat makes another. */
   finish(snapshot: SnapshotRecord, result: Pick<SnapshotRecord, 'state' | 'error' | 'sizeBytes'>): Promise<void>
   remove(snapshot: SnapshotRecord): Promise<void>
   openFork(fork: ForkRecord): Promise<void>

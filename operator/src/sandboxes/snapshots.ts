@@ -39,6 +39,8 @@ interface Made {
   readonly settled: Promise<SnapshotRecord>
 }
 
+/** A copy that takes longer is given up: whoever waits for it learns of it. */
+const deadlineMs = 3_600_000
 /** Of the progress; the sandbox goes on when this much is done. */
 const copiedPercent = 50
 
@@ -98,11 +100,15 @@ export class Snapshots {
   #makeInBackground(snapshot: SnapshotRecord, sandbox: SandboxRecord): Promise<SnapshotRecord> {
     const abort = new AbortController()
     const settled = this.#parts.queue
-      .run(() => this.#make(snapshot, sandbox, AbortSignal.any([abort.signal, this.#stopping.signal])))
+      .run(() => this.#make(snapshot, sandbox, this.#bounded(abort.signal)))
       .finally(() => this.#underWay.delete(snapshot.id))
     settled.catch(() => undefined) // Written to the record and the log where it happened; the caller may not wait for it.
     this.#underWay.set(snapshot.id, { abort, settled, percent: 0 })
     return settled
+  }
+
+  #bounded(...signals: AbortSignal[]): AbortSignal {
+    return AbortSignal.any([...signals, this.#stopping.signal, AbortSignal.timeout(deadlineMs)])
   }
 
   async #make(snapshot: SnapshotRecord, sandbox: SandboxRecord, signal: AbortSignal): Promise<SnapshotRecord> {
@@ -211,7 +217,7 @@ export class Snapshots {
       prepare: async (sandbox, signal) => {
         // Before anything runs in it: what was kept from a place must not reach it from a copy.
         if (policy) await this.#parts.egress.set(sandbox, policy, sandbox.owner)
-        return image(sandbox.id, signal)
+        return image(sandbox.id, this.#bounded(signal))
       },
       discard: () => this.#dropCopy(id),
     }
@@ -226,7 +232,7 @@ export class Snapshots {
     const fork: ForkRecord = { id: newId('fork'), sandboxId: sandbox.id, madeIds: Array.from({ length: count }, () => newId('sandbox')) }
     let copying: Promise<void> | undefined
     const copied = (): Promise<void> => {
-      copying ??= lifecycle.still(sandbox, (current) => files.copy(current.id, fork.id, this.#stopping.signal))
+      copying ??= lifecycle.still(sandbox, (current) => files.copy(current.id, fork.id, this.#bounded()))
       return copying
     }
     const seeds = fork.madeIds.map((id) =>
@@ -309,7 +315,10 @@ export class Snapshots {
 }
 
 const interrupted = (): Failure =>
-  new Failure('snapshot.interrupted', 'The operator was stopped while the snapshot was being made, or it was deleted. Make another.')
+  new Failure(
+    'snapshot.interrupted',
+    'The snapshot was cut off: the operator stopped, somebody deleted it, or it took over an hour. Make another.',
+  )
 
 const templateOf = (sandbox: SandboxRecord, egress: EgressPolicy | undefined, bytes: number): Template => ({
   ...sizeOfRecord(sandbox),

@@ -112,12 +112,11 @@ export function sqliteSnapshots(db: Database, events: Pick<SqliteStore, 'write'>
     count: async (owner) => Number(db.one('select count(*) as count from snapshots where owner = :owner', { owner })?.['count'] ?? 0),
     finish: async (snapshot, { state, error, sizeBytes }) =>
       events.write((event) => {
-        db.run('update snapshots set state = :state, error_json = :error, size_bytes = :size where id = :id', {
-          id: snapshot.id,
-          state,
-          error: error ? JSON.stringify(error) : null,
-          size: sizeBytes,
-        })
+        db.run(
+          `update snapshots set state = :state, error_json = :error, size_bytes = :size,
+             idempotency_key = case when :state = 'failed' then null else idempotency_key end where id = :id`,
+          { id: snapshot.id, state, error: error ? JSON.stringify(error) : null, size: sizeBytes },
+        )
         event(snapshot.owner, { type: `snapshot.${state}`, data: { ...told(snapshot), ...(error && { code: error.code }) } })
       }),
     remove: async (snapshot) =>

@@ -58,11 +58,13 @@ async function probe(parts: ProbeParts, signal: AbortSignal): Promise<Probe> {
     engine.call((docker) => docker.version(), options),
   ])
   const info = Info.parse(rawInfo)
+  const enforced = await limits(info, parts.disks)
   const known = {
     version: `Docker ${version.Version}`,
     isolation,
-    limits: await limits(info, parts.disks),
-    features: featuresOf(info, version, parts.mayRaise),
+    limits: enforced,
+    // A disk that has its size for sure is an image, and can be copied.
+    features: [...(enforced.disk === true ? ['snapshot'] : []), ...featuresOf(info, version, parts.mayRaise)],
   }
   const reason = unusable(info) ?? (await runProbe(parts, signal))
   return reason === undefined ? { available: true, ...known } : { available: false, reason, ...known }

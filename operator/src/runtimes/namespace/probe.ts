@@ -57,7 +57,9 @@ export async function probeNamespace(parts: ProbeParts, signal: AbortSignal): Pr
     const reason = (await parts.runtime.ping(signal)) ?? (await trial(parts, signal))
     if (reason !== undefined) return { available: false, reason, isolation, limits, features: [] }
     const version = (await runCommand('bwrap', ['--version'])).trim()
-    return { available: true, version, isolation, limits, features: ['resume', ...(cgroups.canFreeze ? ['pause'] : [])] }
+    // A disk that has its size for sure is an image, and can be copied.
+    const copies = limits.disk === true ? ['snapshot'] : []
+    return { available: true, version, isolation, limits, features: ['resume', ...copies, ...(cgroups.canFreeze ? ['pause'] : [])] }
   } catch (error) {
     return { available: false, reason: toFailure(error).message, isolation, limits, features: [] }
   }
