@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { globSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { after, before, describe, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { plant, tree } from './disk-tree.ts'
@@ -249,7 +250,11 @@ for (const { name, skip } of testRuntimes) {
       const id = await operator.newSandbox(small)
       await run(id, 'echo kept > file')
       const sid = await keep(id)
-      await post('/api/sealing-key/rotate')
+      const rotated = await post('/api/sealing-key/rotate')
+      const db = new DatabaseSync(path.join(operator.folder, 'state/atoll.db'), { readOnly: true })
+      const sealed = String(db.prepare('select key_sealed from snapshots where id = ?').get(sid)?.['key_sealed'])
+      db.close()
+      assert.equal(sealed.split('.')[1], rotated.body.key_id)
       await operator.stop()
       operator = await startOperator({ runtime: name, env, folder: operator.folder })
       const made = await post('/api/sandboxes', { snapshot: sid })
