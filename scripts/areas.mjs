@@ -29,6 +29,9 @@ export const areas = {
     ],
     engine: true,
   },
-  gateway: { files: ['tests/{audit,canary,egress*,gateway,gateway-logins,gateway-upstreams,sealing-key,services}.test.ts'], engine: true },
+  gateway: {
+    files: ['tests/{audit,canary,egress*,gateway,gateway-hostile,gateway-logins,gateway-upstreams,sealing-key,services}.test.ts'],
+    engine: true,
+  },
   doors: { files: ['sdk/tests/**/*.test.ts', 'cli/tests/**/*.test.ts', 'tests/{start,examples,bench}.test.ts'], engine: true },
 }

@@ -181,6 +181,8 @@ for (const { name, skip } of testRuntimes) {
         '{"model":"test-1","model":"big-1"}',
         String.raw`{"model":"big-1","mod\u0065l":"test-1"}`,
         '{"model":["test-1"]}',
+        '{"model":"test-1","models":["big-1"]}',
+        '{"model":"test-1","background":true}',
         'x',
       ]
       for (const body of refused) assert.ok([400, 403].includes(await ask(body)), body)

@@ -9,12 +9,15 @@ const globalUnicast = ipaddr.IPv6.parseCIDR('2000::/3')
 /** Ranges that the library takes for usual ones. */
 const alsoReserved = ['3fff::/20', '2001::/23', '2620:4f:8000::/48'].map((range) => ipaddr.IPv6.parseCIDR(range))
 
+/** Public by their range, and a service of the cloud that the operator's machine stands in: Azure's for its virtual machines. */
+const ofClouds = new Set(['168.63.129.16'])
+
 /**
  * Whether packets to an address go to the public internet: not to this machine, its networks, or a range with a meaning of its own.
  * An IPv6 address that holds one of IPv4 never is, since where it leads depends on the network.
  */
 export function isPublicAddress(text: string): boolean {
-  if (isIPv4(text)) return ipaddr.IPv4.parse(text).range() === 'unicast'
+  if (isIPv4(text)) return ipaddr.IPv4.parse(text).range() === 'unicast' && !ofClouds.has(text)
   if (!isIPv6(text) || text.includes('%')) return false
   const address = ipaddr.IPv6.parse(text)
   return address.range() === 'unicast' && address.match(globalUnicast) && !alsoReserved.some((range) => address.match(range))

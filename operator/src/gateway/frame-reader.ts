@@ -42,7 +42,7 @@ export class FrameReader {
     }
     if (bytes.length < start + length) return false
     this.#message = opcode === opcodes.text ? [] : (this.#message ?? [])
-    this.#message.push(bytes.subarray(start, start + length))
+    if (length > 0) this.#message.push(bytes.subarray(start, start + length))
     this.#size += length
     this.#bytes = bytes.subarray(start + length)
     if (isLast) {

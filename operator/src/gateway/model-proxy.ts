@@ -51,6 +51,8 @@ export interface Admitted extends Grant {
   readonly headers: string[]
   readonly runId: string
   readonly body: Readable | Buffer | null
+  /** That was asked for, where it was looked at; else empty. */
+  readonly model: string
 }
 
 /** What is asked with these may cost something. */
@@ -64,10 +66,10 @@ export class ModelProxy implements Handler {
   }
 
   async request(caller: Caller, request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const admitted = await this.#admit(caller, request, countedMethods.has(request.method ?? ''))
-    const { provider, url, headers, body } = admitted
     const departed = new AbortController()
     response.once('close', () => response.writableFinished || departed.abort())
+    const admitted = await this.#admit(caller, request, countedMethods.has(request.method ?? ''))
+    const { provider, url, headers, body } = admitted
     const { socket } = request
     const sentBefore = socket.bytesRead
     const answer = await this.#parts.upstream.calls
@@ -88,10 +90,11 @@ export class ModelProxy implements Handler {
     if (answer.statusCode === 401) admitted.login?.refused()
     const isUsed = answer.statusCode < 400
     const sent = Buffer.isBuffer(body) ? body.length : socket.bytesRead - sentBefore
-    await this.#settle(admitted, isUsed && request.method === 'POST' ? await reader.end(sent) : undefined, !isUsed || !isWhole)
+    await this.#settle(admitted, isUsed && request.method === 'POST' ? await reader.end(sent, isWhole) : undefined, !isUsed || !isWhole)
   }
 
   async upgrade(caller: Caller, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    await this.#assertUnlimited(caller, request)
     const admitted = await this.#admit(caller, request, true)
     const reader = new UsageReader(admitted.provider.usage, { contentType: '', contentEncoding: '' })
     try {
@@ -100,6 +103,15 @@ export class ModelProxy implements Handler {
       return this.#lost(admitted, cause)
     }
     await this.#settle(admitted, await reader.end(0), false)
+  }
+
+  /** In a socket nobody can count, check or refuse one call. @throws Failure `request.invalid` */
+  async #assertUnlimited(caller: Caller, request: IncomingMessage): Promise<void> {
+    const { grants } = this.#parts
+    const { models } = await grants.grant(caller, modelCallOf(request.url ?? '').providerId)
+    const { requests_per_day: requests, tokens_per_day: tokens, spend_per_day_usd: spend } = await grants.quotas(caller)
+    if (models.length === 0 && requests + tokens + spend === 0) return
+    throw new Failure('request.invalid', 'This service limits models, calls, tokens or spend, so no WebSocket can be opened to a provider.')
   }
 
   /** @throws Failure whatever keeps the call from being made */
@@ -111,9 +123,9 @@ export class ModelProxy implements Handler {
     assertAllowed(provider, request.method ?? '', call.path)
     const quotas = await grants.quotas(caller)
     const isPriced = quotas.spend_per_day_usd > 0
-    const isLimited = isCounted && (models.length > 0 || isPriced)
+    const isLimited = isCounted && (models.length > 0 || isPriced || quotas.tokens_per_day > 0)
     const { body, model } = isLimited
-      ? await bodyWithModel(request, call.path)
+      ? await bodyWithModel(request, { path: call.path, sandboxId: caller.sandboxId })
       : { body: hasBody(request) ? detachedBody(request) : null, model: '' }
     if (isLimited) assertModel(grant, model)
     if (isLimited && isPriced && provider.usage.cost === undefined && !prices.has(provider.id, model)) throw unpriced(provider, model)
@@ -129,6 +141,7 @@ export class ModelProxy implements Handler {
       headers: headersFor(request, { credential, key: key.reveal(), more: login?.headers ?? {} }),
       runId: runOf(request, call.query),
       body,
+      model,
     }
   }
 
@@ -140,9 +153,10 @@ export class ModelProxy implements Handler {
     throw new Failure('provider.unreachable', message, { cause, retryAfterMs: 1000 })
   }
 
-  #settle({ caller, provider, runId }: Admitted, usage: Usage | undefined, isFailed: boolean): Promise<void> {
+  #settle({ caller, provider, runId, model }: Admitted, usage: Usage | undefined, isFailed: boolean): Promise<void> {
     const { ledger, prices } = this.#parts
-    const cost = usage && prices.costOf(provider.id, usage)
+    // The answer may name the model otherwise than the call.
+    const cost = usage && (prices.costOf(provider.id, usage) ?? prices.costOf(provider.id, { ...usage, model }))
     const tokens = usage ? usage.input + usage.output + usage.cached : 0
     return ledger.settle({
       ...caller,

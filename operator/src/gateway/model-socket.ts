@@ -23,7 +23,9 @@ export async function openModelSocket(upstream: Dispatcher, { url, headers }: Ad
   }
   // Compressed messages could not be read.
   const plain = withoutExtensions(headers)
-  const opened = await upgrade(url, { dispatcher: upstream, headers: plain, protocol: 'websocket' })
+  const left = new AbortController()
+  socket.once('close', () => left.abort())
+  const opened = await upgrade(url, { dispatcher: upstream, headers: plain, protocol: 'websocket', signal: left.signal })
   const lines = Object.entries(opened.headers).flatMap(([name, value]) =>
     value === undefined || unwanted.has(name) ? [] : [`${name}: ${String(value)}`],
   )
@@ -54,12 +56,14 @@ function join(one: Duplex, other: Duplex): Promise<void> {
   const closed = sides.map(
     ([from, to]) =>
       new Promise<void>((resolve) => {
-        from.pipe(to)
-        from.on('error', () => to.destroy())
-        from.once('close', () => {
+        const over = (): void => {
           to.destroy()
           resolve()
-        })
+        }
+        if (from.destroyed) return over()
+        from.pipe(to)
+        from.on('error', () => to.destroy())
+        from.once('close', over)
       }),
   )
   return Promise.all(closed).then(() => undefined)

@@ -23,8 +23,13 @@ const headersOf = (failure: Failure, body: string): Record<string, string | numb
 export function refuse(response: ServerResponse, failure: Failure): void {
   if (response.headersSent || response.destroyed) return void response.destroy()
   const body = bodyOf(failure)
-  response.writeHead(failure.status, headersOf(failure, body))
-  response.end(body)
+  try {
+    // With its own words: what was to be said before may be in the response still, and be what cannot be said.
+    response.writeHead(failure.status, http.STATUS_CODES[failure.status] ?? 'Error', headersOf(failure, body))
+    response.end(body)
+  } catch {
+    response.destroy()
+  }
 }
 
 /** How long somebody who still sends may take to see the answer; to close at once would take it back. */

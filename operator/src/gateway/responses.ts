@@ -1,5 +1,6 @@
 // A provider's answer on its way into the sandbox.
 import type { ServerResponse } from 'node:http'
+import zlib from 'node:zlib'
 import type { Dispatcher } from 'undici'
 import { namesIn } from './requests.ts'
 
@@ -39,8 +40,11 @@ export interface Passing {
 /** Answers whether all of it went through. */
 export async function passOn(answer: Dispatcher.ResponseData, response: ServerResponse, { key, tap }: Passing): Promise<boolean> {
   const headers = headersOf(answer.headers, key)
-  const isRefusal = answer.statusCode >= 400 && Number(headers['content-length'] ?? 0) <= maxQuoted
-  if (isRefusal && headers['content-encoding'] === undefined) return sendRefusal(answer, response, headers, key)
+  if (response.destroyed) {
+    answer.body.destroy()
+    return false
+  }
+  if (answer.statusCode >= 400) return sendRefusal(answer, response, headers, key)
   response.writeHead(answer.statusCode, answer.statusText, headers)
   response.flushHeaders()
   const { body } = answer
@@ -64,18 +68,49 @@ export async function passOn(answer: Dispatcher.ResponseData, response: ServerRe
   })
 }
 
-/** What a provider says against a call is short, so it is looked through first. */
+/** What a provider says against a call is short, so it is looked through first. What is longer is none of it, and is not passed on. */
 async function sendRefusal(answer: Dispatcher.ResponseData, response: ServerResponse, headers: Headers, key: string): Promise<boolean> {
-  const chunks: Buffer[] = []
-  try {
-    for await (const chunk of answer.body) chunks.push(chunk)
-  } catch {
+  const said = await shortBody(answer.body).catch(() => undefined)
+  if (response.destroyed || said === undefined) {
     response.destroy()
     return false
   }
-  const said = Buffer.concat(chunks)
-  const shown = said.includes(key) ? Buffer.from(said.toString('utf8').replaceAll(key, '[secret]')) : said
-  response.writeHead(answer.statusCode, answer.statusText, { ...headers, 'content-length': shown.length })
-  response.end(shown)
+  const { 'content-encoding': encoding, ...plain } = headers
+  const text = decoded(said, String(encoding ?? ''))
+  const hides = text === undefined || text.includes(key)
+  const body = text === undefined ? Buffer.from('') : Buffer.from(text.toString('utf8').replaceAll(key, '[secret]'))
+  const sent = hides ? { headers: plain, body } : { headers, body: said }
+  response.writeHead(answer.statusCode, answer.statusText, { ...sent.headers, 'content-length': sent.body.length })
+  response.end(sent.body)
   return true
+}
+
+/** @throws Error when it is longer than what is looked through */
+async function shortBody(body: Dispatcher.ResponseData['body']): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of body) {
+    size += chunk.length
+    if (size > maxQuoted) throw new Error('the refusal is too long')
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks)
+}
+
+const decoders: Readonly<Record<string, (body: Buffer, options: { readonly maxOutputLength: number }) => Buffer>> = {
+  '': (body) => body,
+  identity: (body) => body,
+  gzip: zlib.gunzipSync,
+  deflate: zlib.inflateSync,
+  br: zlib.brotliDecompressSync,
+  zstd: zlib.zstdDecompressSync,
+}
+
+/** Undefined when it cannot be read, so that nobody knows what is in it. */
+function decoded(body: Buffer, encoding: string): Buffer | undefined {
+  try {
+    return decoders[encoding.trim().toLowerCase()]?.(body, { maxOutputLength: 4 * maxQuoted })
+  } catch {
+    return undefined
+  }
 }

@@ -19,6 +19,8 @@ export interface Usage {
 /** Longer documents and events are not read. */
 const maxDocument = 16 * 1024 * 1024
 const maxModelName = 200
+/** Bytes that wait to be unpacked. */
+const maxBehind = 4 * 1024 * 1024
 /** Bytes of text in a token, roughly. */
 const bytesPerToken = 4
 
@@ -32,6 +34,8 @@ const decoders: Readonly<Record<string, () => Transform>> = {
 
 type Name = Exclude<keyof UsageFields, 'inputHoldsCached'>
 const names: readonly Name[] = ['model', 'input', 'inputBeside', 'output', 'outputBeside', 'cached', 'cost']
+
+const counted = names.filter((name) => name !== 'model')
 
 const at = (value: unknown, path: string): unknown =>
   path
@@ -69,19 +73,32 @@ export class UsageReader {
 
   push(chunk: Buffer): void {
     this.#bytes += chunk.length
-    if (this.#decoder) this.#decoder.write(chunk)
-    else this.#take(chunk)
+    const decoder = this.#decoder
+    if (!decoder) {
+      this.#take(chunk)
+      return
+    }
+    // An answer that cannot be unpacked as fast as it comes is passed on all the same, and reckoned from its size.
+    if (decoder.writableLength > maxBehind) decoder.destroy()
+    if (!decoder.destroyed) decoder.write(chunk)
   }
 
   /** One message of a socket. */
   message(text: string): void {
     this.#bytes += text.length
     this.#events += 1
+    const before = { ...this.#values }
+    for (const name of counted) delete this.#values[name]
     this.#read(text)
+    // A socket carries many answers, each with its own usage.
+    for (const name of counted) {
+      const sum = Number(before[name] ?? 0) + Number(this.#values[name] ?? 0)
+      if (before[name] !== undefined || this.#values[name] !== undefined) this.#values[name] = sum
+    }
   }
 
-  /** @param sent bytes of the request's body */
-  async end(sent: number): Promise<Usage> {
+  /** @param sent bytes of the request's body. @param isWhole whether all of the answer has passed, its last word on usage too */
+  async end(sent: number, isWhole = true): Promise<Usage> {
     const decoder = this.#decoder
     if (decoder && !decoder.destroyed) {
       await new Promise<void>((resolve) => {
@@ -91,7 +108,8 @@ export class UsageReader {
     }
     this.#line(this.#pending)
     if (!this.#isStream) this.#read(this.#pending)
-    return this.#usage(sent)
+    const usage = this.#usage(sent)
+    return isWhole ? usage : { ...usage, output: Math.max(usage.output, this.#events), isEstimated: true }
   }
 
   #take(chunk: Buffer): void {

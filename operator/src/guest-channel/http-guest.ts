@@ -1,5 +1,5 @@
 // The guest channel as HTTP/1.1 on the sandbox's unix socket, with warm connections.
-import { lstatSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import { Readable } from 'node:stream'
@@ -12,10 +12,27 @@ import type { Guest, GuestAnswer, GuestRequest, Upgraded } from '../sandboxes/gu
 const idleConnectionMs = 5 * 60_000
 const maxConnections = 512
 
-/** A sandbox could put a link to another socket of the host in its channel directory; such a path is never followed. */
+/** Only names a file, and opens nothing of it (`O_PATH`). */
+const pathOnly = 0o10000000
+
+/**
+ * A sandbox could put a link to another socket of the host in its channel directory, at any moment: what was looked at is what is connected
+ * to, and not whatever has its name by then. A socket that cannot be had fails as a connection does.
+ */
 const connectSocket = (socketPath: string): net.Socket => {
-  if (!lstatSync(socketPath).isSocket()) throw new Failure('sandbox.unreachable', 'The guest channel of the sandbox is not a socket.')
-  return net.connect({ path: socketPath })
+  let descriptor: number | undefined
+  try {
+    descriptor = openSync(socketPath, pathOnly | constants.O_NOFOLLOW)
+    if (!fstatSync(descriptor).isSocket()) throw new Failure('sandbox.unreachable', 'The guest channel of the sandbox is not a socket.')
+    return net.connect({ path: `/proc/self/fd/${descriptor}` })
+  } catch (error) {
+    const socket = new net.Socket()
+    process.nextTick(() => socket.destroy(error instanceof Error ? error : new Error(String(error))))
+    return socket
+  } finally {
+    // The kernel has connected by now.
+    if (descriptor !== undefined) closeSync(descriptor)
+  }
 }
 
 class ChannelAgent extends http.Agent {

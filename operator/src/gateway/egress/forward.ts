@@ -55,18 +55,27 @@ export function forwardRequest(request: IncomingMessage, response: ServerRespons
       response.off('close', ended)
       reject(unreachable(outgoing.name, error))
     })
-    asked.on('continue', () => response.writeContinue())
+    asked.on('continue', () => guarded(() => response.writeContinue(), [response]))
     asked.on('information', ({ statusCode }) => {
-      if (statusCode === 102) response.writeProcessing()
+      if (statusCode === 102) guarded(() => response.writeProcessing(), [response])
     })
     asked.once('upgrade', (_, socket) => {
       socket.destroy()
       response.destroy()
     })
-    asked.once('response', (answer) => passBack(answer, response))
+    asked.once('response', (answer) => guarded(() => passBack(answer, response), [answer, response]))
     request.once('aborted', () => asked.destroy())
     request.pipe(asked)
   })
+}
+
+/** What a server says may be nothing that Node would say: then both sides end, and not the operator. */
+export function guarded(work: () => void, ends: readonly { destroy(): unknown }[]): void {
+  try {
+    work()
+  } catch {
+    for (const end of ends) end.destroy()
+  }
 }
 
 function passBack(answer: IncomingMessage, response: ServerResponse): void {
@@ -76,7 +85,7 @@ function passBack(answer: IncomingMessage, response: ServerResponse): void {
   response.flushHeaders()
   answer.once('error', () => response.destroy())
   answer.once('end', () => {
-    if (Object.keys(answer.trailers).length > 0) response.addTrailers(pairsOf(answer.rawTrailers))
+    if (Object.keys(answer.trailers).length > 0) guarded(() => response.addTrailers(pairsOf(answer.rawTrailers)), [response])
   })
   answer.pipe(response)
 }

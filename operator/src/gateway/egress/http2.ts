@@ -4,6 +4,7 @@ import type { TLSSocket } from 'node:tls'
 import { textOf } from '../addresses.ts'
 import { denialHeaders, denialText } from './denials.ts'
 import type { Asked, Exchanges, Site } from './exchanges.ts'
+import { guarded } from './forward.ts'
 
 const { NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM, NGHTTP2_FLAG_END_STREAM } = http2.constants
 const maxStreams = 128
@@ -44,10 +45,10 @@ async function answer(stream: ServerHttp2Stream, received: Received, exchanges: 
   if (headers[':scheme'] !== 'https' || asked.method === 'CONNECT') return stream.close(NGHTTP2_REFUSED_STREAM)
   const hosts = [...new Set(asked.hosts.map((host) => host.toLowerCase()))]
   const denied = await exchanges.check(site, { ...asked, hosts })
-  if (stream.destroyed) return
+  if (!isOpen(stream)) return
   if (denied) {
     const text = denialText(denied)
-    stream.respond({ ':status': 403, ...denialHeaders(denied.denial, text) })
+    guarded(() => stream.respond({ ':status': 403, ...denialHeaders(denied.denial, text) }), [stream])
     return void stream.end(text)
   }
   stream.once(
@@ -55,12 +56,19 @@ async function answer(stream: ServerHttp2Stream, received: Received, exchanges: 
     exchanges.follow(site, asked, () => stream.close(NGHTTP2_CANCEL)),
   )
   const secrets = await exchanges.secrets(site, asked)
-  if (!stream.destroyed) pass(stream, { ...received, headers: { ...headers, ...Object.fromEntries(secrets) } })
+  if (isOpen(stream)) pass(stream, { ...received, headers: { ...headers, ...Object.fromEntries(secrets) } })
 }
 
-/** Of the way to the proxy, not to the server. */
+/** Of the way to the proxy, or of one connection: none of it has a place in HTTP/2, and Node throws at it. */
+const ofConnection = new Set([':status', 'connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'http2-settings'])
 const withoutProxy = (headers: IncomingHttpHeaders): IncomingHttpHeaders =>
-  Object.fromEntries(Object.entries(headers).filter(([name]) => !name.startsWith('proxy-') && name !== ':status'))
+  Object.fromEntries(
+    Object.entries(headers).filter(
+      ([name]) => !name.startsWith('proxy-') && !ofConnection.has(name) && (name !== 'te' || headers.te === 'trailers'),
+    ),
+  )
+
+const isOpen = (stream: ServerHttp2Stream): boolean => !stream.destroyed && !stream.closed
 
 function pass(stream: ServerHttp2Stream, { upstream, headers, isWhole }: Received): void {
   if (upstream.closed || upstream.destroyed) return void stream.close(NGHTTP2_REFUSED_STREAM)
@@ -70,12 +78,15 @@ function pass(stream: ServerHttp2Stream, { upstream, headers, isWhole }: Receive
     passTrailers(stream, request)
     stream.pipe(request)
   }
-  request.on('headers', (more) => stream.headersSent || stream.destroyed || stream.additionalHeaders(more))
+  request.on('headers', (more) => {
+    if (!stream.headersSent && isOpen(stream)) guarded(() => stream.additionalHeaders(more), [stream, request])
+  })
   request.once('response', (answered, flags) => {
-    if (stream.destroyed) return
+    if (!isOpen(stream)) return
     const endStream = (flags & NGHTTP2_FLAG_END_STREAM) !== 0
-    stream.respond({ ...withoutProxy(answered), ':status': answered[':status'] ?? 502 }, { endStream, waitForTrailers: !endStream })
-    if (endStream) return
+    const head = { ...withoutProxy(answered), ':status': answered[':status'] ?? 502 }
+    guarded(() => stream.respond(head, { endStream, waitForTrailers: !endStream }), [stream, request])
+    if (endStream || !isOpen(stream)) return
     passTrailers(request, stream)
     request.pipe(stream)
   })
@@ -91,5 +102,5 @@ function passTrailers(from: ServerHttp2Stream | ClientHttp2Stream, to: ServerHtt
   from.once('trailers', (found) => {
     trailers = found
   })
-  to.once('wantTrailers', () => to.sendTrailers(trailers))
+  to.once('wantTrailers', () => guarded(() => to.sendTrailers(withoutProxy({ ...trailers, te: undefined })), [to, from]))
 }
