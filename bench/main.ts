@@ -1,4 +1,4 @@
-// npm run bench -- create|exec|stream|terminal|agent|gateway [--runtime docker|namespace] [--count N] [--json FILE]
+// npm run bench -- create|exec|stream|terminal|agent|gateway|flood [--runtime docker|namespace] [--count N] [--json FILE]
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { Atoll } from '@atoll/sdk'
@@ -10,6 +10,7 @@ import { bareDocker } from './bare-docker.ts'
 import { bareNamespace } from './bare-namespace.ts'
 import { benchCreate } from './create.ts'
 import { benchExec } from './exec.ts'
+import { benchFlood } from './flood.ts'
 import { benchGateway, startBenchProvider } from './gateway.ts'
 import { describe } from './report.ts'
 import { benchStream } from './stream.ts'
@@ -23,6 +24,7 @@ const benches = {
   terminal: { run: benchTerminal, count: 200 },
   agent: { run: benchAgent, count: 5 },
   gateway: { run: benchGateway(provider.port), count: 100 },
+  flood: { run: benchFlood(provider.port), count: 1000 },
 } as const
 const bares = { docker: bareDocker, namespace: bareNamespace } as const
 
