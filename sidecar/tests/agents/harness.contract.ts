@@ -40,8 +40,6 @@ const failures: readonly (readonly [step: string, code: AgentErrorCode])[] = [
   ['err429', 'rate_limit'],
   ['err500', 'server'],
   ['drop', 'network'],
-]
-const silences: typeof failures = [
   ['stall', 'network'],
   ['hang', 'network'],
 ]
@@ -154,7 +152,7 @@ export function harnessContract({
       assert.equal(assertWhole(next.events).outcome, 'completed', JSON.stringify(next.events.at(-1)))
     })
 
-    const failureCase = ([step, code]: (typeof failures)[number]): void => {
+    for (const [step, code] of failures) {
       test(`tells of ${step} as ${code} within 20 s`, async () => {
         const seq = lastSeq()
         const startedAt = Date.now()
@@ -163,15 +161,13 @@ export function harnessContract({
         assertWhole(events)
         assert.deepEqual([run.outcome, run.error?.code], ['failed', code], JSON.stringify(run.error))
         // From the first failure on: how fast a harness starts is the machine's affair.
-        const failed = server.requests.find((seen) => seen.seq > seq && seen.prompt?.includes(`[[plan:${step}]]`))
-        const tookMs = endedAt - (failed?.at.getTime() ?? startedAt)
-        assert.ok(tookMs < 20_000, `it took ${tookMs} ms`)
+        const failedAt = server.requests.find((seen) => seen.seq > seq)?.at.getTime() ?? startedAt
+        assert.ok(endedAt - failedAt < 20_000, `it took ${endedAt - failedAt} ms`)
         const status = /^err(\d+)$/.exec(step)?.[1]
         // Where the harness tells it.
         if (status && run.error?.http_status !== undefined) assert.equal(run.error.http_status, Number(status))
       })
     }
-    for (const failure of failures) failureCase(failure)
 
     test('tells that a model cannot be reached as network within 20 s', {
       skip: asksModel ? false : 'it asks none',
@@ -274,26 +270,21 @@ export function harnessContract({
       if (asksModel) assert.ok(asked === 2 || asked === 3, `the model was asked ${asked} times`)
     })
 
-    // Each of these waits for seconds, so they wait together.
-    describe('while a model says nothing', { concurrency: true }, () => {
-      for (const silence of silences) failureCase(silence)
+    test('tells that a model fell silent in the middle of the arguments of a call', async () => {
+      const silenceMs = 4000
+      const env = { env_json: { ATOLL_MODEL_SILENCE_MS: String(silenceMs) } }
+      const { run, events } = await agents.perform(request('[[plan:write]][[say:I will write it.]][[arguments:stall]] try', env))
+      assertWhole(events)
+      assert.deepEqual([run.outcome, run.error?.code], ['failed', 'network'], JSON.stringify(run.error))
+      assert.match(run.error?.message ?? '', new RegExp(`silent for ${silenceMs * (hidesArguments ? 10 : 1)} ms`))
+    })
 
-      test('tells that a model fell silent in the middle of the arguments of a call', async () => {
-        const silenceMs = 4000
-        const env = { env_json: { ATOLL_MODEL_SILENCE_MS: String(silenceMs) } }
-        const { run, events } = await agents.perform(request('[[plan:write]][[say:I will write it.]][[arguments:stall]] try', env))
-        assertWhole(events)
-        assert.deepEqual([run.outcome, run.error?.code], ['failed', 'network'], JSON.stringify(run.error))
-        assert.match(run.error?.message ?? '', new RegExp(`silent for ${silenceMs * (hidesArguments ? 10 : 1)} ms`))
-      })
-
-      test('waits for the arguments of a call while they come', async () => {
-        const prompt = '[[plan:write,text]][[say:I will write it.]][[file:long.txt]][[pieces:12]][[delay:800]] take your time'
-        const { run, events } = await agents.perform(request(prompt, { env_json: { ATOLL_MODEL_SILENCE_MS: '4000' } }))
-        assertWhole(events)
-        assert.equal(run.outcome, 'completed', JSON.stringify(run.error))
-        assert.ok(existsSync(path.join(agents.sidecar.workspace, 'long.txt')))
-      })
+    test('waits for the arguments of a call while they come', async () => {
+      const prompt = '[[plan:write,text]][[say:I will write it.]][[file:long.txt]][[pieces:12]][[delay:800]] take your time'
+      const { run, events } = await agents.perform(request(prompt, { env_json: { ATOLL_MODEL_SILENCE_MS: '4000' } }))
+      assertWhole(events)
+      assert.equal(run.outcome, 'completed', JSON.stringify(run.error))
+      assert.ok(existsSync(path.join(agents.sidecar.workspace, 'long.txt')))
     })
 
     for (const beginning of ['/help', '/usr/bin/env', '$HOME']) {
