@@ -4,8 +4,9 @@ import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Box, contextOf, type Subject } from './subject.ts'
 
-/** Writes a line every few milliseconds, and holds something in memory. */
-const ticking = 'n=0; while :; do n=$((n+1)); echo $n >> ticks; sleep 0.01; done'
+/** Counts without a process that is born and dies, so that there is one to know it by. */
+const ticking = `exec /opt/atoll/node -e "let n = 0; setInterval(() => require('fs').appendFileSync('ticks', ++n + '\\n'), 5)"`
+const pidOfTicking = 'pgrep -f [s]etInterval'
 
 export function pauseCases(get: () => Subject): void {
   const ticks = async (box: Box): Promise<number> => Number(await box.sh('tail -n 1 ticks'))
@@ -13,7 +14,7 @@ export function pauseCases(get: () => Subject): void {
     const box = await get().start()
     await box.start({ command: ticking })
     await box.sh('until [ -s ticks ]; do sleep 0.01; done')
-    return { box, pid: await box.sh('pgrep -f "echo [$]n"') }
+    return { box, pid: await box.sh(pidOfTicking) }
   }
 
   test('a paused sandbox does nothing, and goes on where it was', async () => {
@@ -28,7 +29,7 @@ export function pauseCases(get: () => Subject): void {
     assert.equal(await subject.stateOf(box.plan.id), 'running')
     const soon = await ticks(box)
     await box.sh(`until [ "$(tail -n 1 ticks)" -gt ${soon} ]; do sleep 0.01; done`)
-    assert.equal(await box.sh('pgrep -f "echo [$]n"'), pid)
+    assert.equal(await box.sh(pidOfTicking), pid)
     // Every line is there once, whatever was being written when it froze.
     assert.equal(await box.sh('awk "\\$1 != NR" ticks | head -n 1'), '')
     await subject.remove(box)
@@ -40,7 +41,7 @@ export function pauseCases(get: () => Subject): void {
     await subject.runtime.pause(box.plan.id)
     const { socketPath } = await subject.runtime.resume(box.plan, contextOf())
     assert.equal(socketPath, box.running.socketPath)
-    assert.equal(await box.sh('pgrep -f "echo [$]n"'), pid)
+    assert.equal(await box.sh(pidOfTicking), pid)
     await subject.remove(box)
   })
 
@@ -65,7 +66,7 @@ export function pauseCases(get: () => Subject): void {
     const next = await subject.opened.reopen()
     assert.equal(await subject.stateOf(box.plan.id, next), 'paused')
     await next.unpause(box.plan.id)
-    assert.equal(await box.sh('pgrep -f "echo [$]n"'), pid)
+    assert.equal(await box.sh(pidOfTicking), pid)
     await next.close()
     await subject.remove(box)
   })
