@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { TestRuntime } from '../runtimes.ts'
 import { startOperator, type TestOperator } from '../start-operator.ts'
 import type { TestProvider } from '../test-provider.ts'
@@ -95,8 +96,7 @@ export class CanarySubject implements AsyncDisposable {
 
   /** Sign-in, keys and providers. */
   async setUp(): Promise<void> {
-    const log = readFileSync(path.join(this.operator.folder, 'operator.log'), 'utf8')
-    const code = /#code=([\w-]+)/.exec(log)?.[1] ?? ''
+    const code = await this.#signInCode()
     this.needles.add('signInCode', code)
     const { token } = await this.#done('POST', '/api/auth/link', { code })
     this.needles.add('sessionToken', token.slice('v4.local.'.length))
@@ -115,6 +115,17 @@ export class CanarySubject implements AsyncDisposable {
       access_token: oauthAccess,
     }
     await this.#done('PUT', `${keys}/custom:plan`, { oauth: { ...oauth, expires_at: Math.floor(Date.now() / 1000) + 3600 }, ...at })
+  }
+
+  /** It is printed a moment after the operator listens. */
+  async #signInCode(): Promise<string> {
+    for (let tries = 0; tries < 200; tries += 1) {
+      const log = readFileSync(path.join(this.operator.folder, 'operator.log'), 'utf8')
+      const code = /#code=([\w-]+)\n/.exec(log)?.[1]
+      if (code !== undefined) return code
+      await delay(20)
+    }
+    throw new Error('the operator printed no sign-in link')
   }
 
   /** Everything that works, in two sandboxes. */
