@@ -85,7 +85,13 @@ export class Lifecycle {
       assertState(current, ['running'])
       await this.runtime(current.runtime).pause(current.id)
       faultPoint('pause.frozen', current.id)
-      const paused = await this.#moves.move(current, 'paused', {}, { type: 'sandbox.paused', data: { reason } })
+      const paused = await this.#moves
+        .move(current, 'paused', {}, { type: 'sandbox.paused', data: { reason } })
+        .catch(async (error: unknown) => {
+          // What cannot be written down is not so.
+          await this.runtime(current.runtime).unpause(current.id)
+          throw error
+        })
       faultPoint('pause.done', current.id)
       return paused
     })
