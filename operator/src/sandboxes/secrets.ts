@@ -82,16 +82,14 @@ export class Secrets {
 
   /** Gives every running sandbox of a service what it should have by now. One that does not take it gets it when the operator starts. */
   async refresh(serviceId: number): Promise<void> {
-    const sandboxes = await this.#store.list({ states: ['running'] })
+    const sandboxes = await this.#store.list({ serviceId, states: ['running'] })
     await Promise.allSettled(
-      sandboxes
-        .filter((sandbox) => sandbox.serviceId === serviceId)
-        .map(({ id }) =>
-          this.#locks.run(id, async () => {
-            const current = await this.#store.get(id)
-            if (current?.state === 'running') await this.#guests.of(current).configure(await this.environment(id))
-          }),
-        ),
+      sandboxes.map(({ id }) =>
+        this.#locks.run(id, async () => {
+          const current = await this.#store.get(id)
+          if (current?.state === 'running') await this.#guests.of(current).configure(await this.environment(id))
+        }),
+      ),
     )
   }
 

@@ -28,6 +28,7 @@ export interface SandboxFilter {
   readonly owner?: string
   readonly states?: readonly SandboxStatus[]
   readonly runtime?: RuntimeName
+  readonly serviceId?: number
   /** `[key, text]` pairs that the metadata must hold. */
   readonly metadata?: readonly (readonly [string, string])[]
   readonly limit?: number

@@ -39,7 +39,7 @@ export class RunQuota {
   /** A sandbox that does not answer takes no prompt either. */
   async #count(serviceId: number): Promise<number> {
     const { store, guests } = this.#parts
-    const sandboxes = (await store.list({ states: ['running'] })).filter((sandbox) => sandbox.serviceId === serviceId)
+    const sandboxes = await store.list({ serviceId, states: ['running'] })
     const counts = await Promise.all(
       sandboxes.map(async (sandbox) => {
         const request = { method: 'GET', path: '/health', signal: AbortSignal.timeout(countMs) }

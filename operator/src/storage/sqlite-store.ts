@@ -49,6 +49,7 @@ function where(filter: SandboxFilter): { sql: string; values: Row } {
   }
   if (filter.owner !== undefined) add('owner = :owner', { owner: filter.owner })
   if (filter.runtime !== undefined) add('runtime = :runtime', { runtime: filter.runtime })
+  if (filter.serviceId !== undefined) add('service_id = :service_id', { service_id: filter.serviceId })
   if (filter.states) add('state in (select value from json_each(:states))', { states: JSON.stringify(filter.states) })
   if (filter.after) add('(created_at, id) < (:after_at, :after_id)', { after_at: filter.after.createdAt, after_id: filter.after.id })
   for (const [index, [key, text]] of (filter.metadata ?? []).entries()) {
