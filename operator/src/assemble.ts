@@ -18,6 +18,7 @@ import { Challenges } from './auth/challenge.ts'
 import { adminOwner, ensureAdminKey, SignInLinks } from './auth/first-start.ts'
 import { Sessions } from './auth/session.ts'
 import { type Config, limitsOf } from './config.ts'
+import { DeniedEvents } from './gateway/denied-events.ts'
 import { createDialer, trustedUpstreams, trustedUrl } from './gateway/dial.ts'
 import { Egress } from './gateway/egress/egress.ts'
 import { proxyVariables } from './gateway/egress/environment.ts'
@@ -25,7 +26,6 @@ import { EgressPolicies, usualPolicy } from './gateway/egress/policies.ts'
 import { environmentOf } from './gateway/environment.ts'
 import { Gateway } from './gateway/gateway.ts'
 import { Ledger } from './gateway/ledger.ts'
-import { ModelDenials } from './gateway/model-denials.ts'
 import { ModelProxy } from './gateway/model-proxy.ts'
 import { createRefresh } from './gateway/oauth-refresh.ts'
 import { readPrices } from './gateway/prices.ts'
@@ -147,19 +147,19 @@ function openGateway(
   const models = new ModelProxy({ grants, ledger, prices: readPrices(config.pricesFile), upstream })
   const egressStore = sqliteEgress(db, store)
   const egressPolicies = new EgressPolicies({ store: egressStore, seal: keyring, usual: usualPolicy(config.defaultEgress) })
+  const denied = new DeniedEvents({ appendEvent: (event) => store.appendEvent(event), now: Date.now, log })
   const egress = new Egress({
     policies: egressPolicies,
     store: egressStore,
     seal: keyring,
     // What the operator's owner trusts is for models: there, keys and budgets are looked after.
     dialer: createDialer({ nameServers: config.nameServers, trusted: [] }),
+    denied,
     now: Date.now,
-    log,
   })
-  const denials = new ModelDenials({ appendEvent: (event) => store.appendEvent(event), now: Date.now, log })
   const gateway = new Gateway({
     models,
-    denials,
+    denied,
     egress,
     environment: async ({ serviceId, sandboxId }) => ({
       variables: [...environmentOf(await providerKeys.providers(serviceId)).variables, proxyVariables],
@@ -238,7 +238,11 @@ function openCore(
     now,
     logins,
     isTrusted: trustedUrl(trusted),
-    changed: (serviceId) => void secrets.refresh(serviceId),
+    changed: (serviceId) => {
+      secrets
+        .refresh(serviceId)
+        .catch((error: unknown) => log.error({ serviceId, err: error }, 'sandboxes could not be told of a provider key'))
+    },
   })
   const { gateway, ownEgress, ...metered } = openGateway(config, { db, store, keyring, services, providerKeys, upstream, log })
   const settled = (id: string) => locks.run(id, () => store.get(id))

@@ -2,13 +2,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import path from 'node:path'
 import type { Duplex } from 'node:stream'
-import type { Failure } from '@atoll/protocol'
+import type { Failure, FailureCode } from '@atoll/protocol'
 import { type GatewayEnvironment, sidecarPaths } from '@atoll/protocol/sidecar'
 import type { Logger } from 'pino'
 import type { GatewayCaller, Gateway as SandboxGateway } from '../sandboxes/gateway.ts'
 import type { Caller } from './caller.ts'
+import type { DeniedEvents } from './denied-events.ts'
 import { type Behind, type Door, openDoor } from './door.ts'
-import type { ModelDenials } from './model-denials.ts'
 import { refusalOf, refuse, refuseSocket } from './refusal.ts'
 
 /** What answers a kind of requests. A method that rejects has answered nothing yet, or has cut its answer off. */
@@ -27,13 +27,18 @@ export interface Egress extends Handler {
 export interface GatewayParts {
   /** Requests for a path, as `/openai/responses`. */
   readonly models: Handler
-  /** Is told what of `models` was refused. */
-  readonly denials: Pick<ModelDenials, 'tell'>
+  readonly denied: DeniedEvents
   /** Requests for an address, and tunnels. */
   readonly egress: Egress
   readonly environment: (caller: Caller) => Promise<GatewayEnvironment>
   readonly log: Logger
 }
+
+/** What a service does not allow its sandboxes of models; the rest is a mistake of theirs, or a provider that is down. */
+const denials = new Set<FailureCode>([
+  ...(['provider.key_missing', 'provider.login_expired', 'provider.path_refused', 'provider.model_refused'] as const),
+  ...(['budget.spent', 'budget.unpriced', 'service.not_found'] as const),
+])
 
 export class Gateway implements SandboxGateway {
   readonly #parts: GatewayParts
@@ -102,7 +107,7 @@ export class Gateway implements SandboxGateway {
     const failure = refusalOf(thrown)
     if (failure.code === 'internal')
       this.#parts.log.error({ sandboxId: caller.sandboxId, err: thrown }, 'a request through the gateway failed')
-    this.#parts.denials.tell(caller, failure)
+    if (denials.has(failure.code)) this.#parts.denied.tell(caller.sandboxId, 'model.denied', { code: failure.code })
     return failure
   }
 }

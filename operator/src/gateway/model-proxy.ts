@@ -9,6 +9,7 @@ import type { Handler } from './gateway.ts'
 import type { Ledger } from './ledger.ts'
 import { bodyWithModel } from './model-name.ts'
 import { openModelSocket } from './model-socket.ts'
+import { fitsName } from './patterns.ts'
 import type { Prices } from './prices.ts'
 import type { Provider } from './providers.ts'
 import { assertAllowed, detachedBody, hasBody, headersFor, type ModelCall, modelCallOf, queryFor, runOf } from './requests.ts'
@@ -68,7 +69,7 @@ export class ModelProxy implements Handler {
   async request(caller: Caller, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const departed = new AbortController()
     response.once('close', () => response.writableFinished || departed.abort())
-    const admitted = await this.#admit(caller, request, countedMethods.has(request.method ?? ''))
+    const admitted = await this.#admit(caller, request, { isCounted: countedMethods.has(request.method ?? '') })
     const { provider, url, headers, body } = admitted
     const { socket } = request
     const sentBefore = socket.bytesRead
@@ -94,8 +95,7 @@ export class ModelProxy implements Handler {
   }
 
   async upgrade(caller: Caller, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
-    await this.#assertUnlimited(caller, request)
-    const admitted = await this.#admit(caller, request, true)
+    const admitted = await this.#admit(caller, request, { isCounted: true, isSocket: true })
     const reader = new UsageReader(admitted.provider.usage, { contentType: '', contentEncoding: '' })
     try {
       await openModelSocket(this.#parts.upstream.sockets, admitted, { request, socket, head, told: (text) => reader.message(text) })
@@ -105,23 +105,15 @@ export class ModelProxy implements Handler {
     await this.#settle(admitted, await reader.end(0), false)
   }
 
-  /** In a socket nobody can count, check or refuse one call. @throws Failure `request.invalid` */
-  async #assertUnlimited(caller: Caller, request: IncomingMessage): Promise<void> {
-    const { grants } = this.#parts
-    const { models } = await grants.grant(caller, modelCallOf(request.url ?? '').providerId)
-    const { requests_per_day: requests, tokens_per_day: tokens, spend_per_day_usd: spend } = await grants.quotas(caller)
-    if (models.length === 0 && requests + tokens + spend === 0) return
-    throw new Failure('request.invalid', 'This service limits models, calls, tokens or spend, so no WebSocket can be opened to a provider.')
-  }
-
   /** @throws Failure whatever keeps the call from being made */
-  async #admit(caller: Caller, request: IncomingMessage, isCounted: boolean): Promise<Admitted> {
+  async #admit(caller: Caller, request: IncomingMessage, { isCounted, isSocket = false }: Asking): Promise<Admitted> {
     const { grants, ledger, prices } = this.#parts
     const call = modelCallOf(request.url ?? '')
     const grant = await grants.grant(caller, call.providerId)
     const { provider, key, models } = grant
     assertAllowed(provider, request.method ?? '', call.path)
     const quotas = await grants.quotas(caller)
+    if (isSocket) assertUnlimited(models, quotas)
     const isPriced = quotas.spend_per_day_usd > 0
     const isLimited = isCounted && (models.length > 0 || isPriced || quotas.tokens_per_day > 0)
     const { body, model } = isLimited
@@ -174,10 +166,20 @@ export class ModelProxy implements Handler {
   }
 }
 
-const patternOf = (name: string): RegExp => new RegExp(`^${name.replaceAll(/[.+?^${}()|[\]\\]/g, String.raw`\$&`).replaceAll('*', '.*')}$`)
+interface Asking {
+  readonly isCounted: boolean
+  readonly isSocket?: boolean
+}
+
+/** In a socket nobody can count, check or refuse one call. @throws Failure `request.invalid` */
+function assertUnlimited(models: readonly string[], quotas: ServiceQuotas): void {
+  const { requests_per_day: requests, tokens_per_day: tokens, spend_per_day_usd: spend } = quotas
+  if (models.length === 0 && requests + tokens + spend === 0) return
+  throw new Failure('request.invalid', 'This service limits models, calls, tokens or spend, so no WebSocket can be opened to a provider.')
+}
 
 function assertModel({ provider, models }: Grant, model: string): void {
-  if (models.length === 0 || models.some((name) => patternOf(name).test(model))) return
+  if (models.length === 0 || models.some((pattern) => fitsName(pattern, model))) return
   const asked = model === '' ? 'A call without a model' : `The model ${JSON.stringify(model.slice(0, 120))}`
   throw new Failure(
     'provider.model_refused',

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { Failure } from '@atoll/protocol'
 import { z } from 'zod'
+import { fitsName } from './patterns.ts'
 import type { Usage } from './usage-reader.ts'
 
 const amount = z.number().min(0).max(1_000_000)
@@ -16,8 +17,6 @@ export interface Prices {
   has(provider: string, model: string): boolean
 }
 
-const patternOf = (name: string): RegExp => new RegExp(`^${name.replaceAll(/[.+?^${}()|[\]\\]/g, String.raw`\$&`).replaceAll('*', '.*')}$`)
-
 /**
  * Reads `{"provider/model": {"input": 3, "output": 15, "cached": 0.3}}`; the first name that fits counts.
  * @throws Failure `config.invalid`
@@ -25,7 +24,7 @@ const patternOf = (name: string): RegExp => new RegExp(`^${name.replaceAll(/[.+?
 export function readPrices(file: string | undefined): Prices {
   const list = file === undefined ? [] : entriesOf(file)
   const find = (provider: string, model: string): Price | undefined =>
-    list.find(({ pattern }) => pattern.test(`${provider}/${model}`))?.price
+    list.find(({ pattern }) => fitsName(pattern, `${provider}/${model}`))?.price
   return {
     has: (provider, model) => find(provider, model) !== undefined,
     costOf: (provider, { model, input, output, cached, cost }) => {
@@ -36,7 +35,7 @@ export function readPrices(file: string | undefined): Prices {
   }
 }
 
-function entriesOf(file: string): { pattern: RegExp; price: Price }[] {
+function entriesOf(file: string): { pattern: string; price: Price }[] {
   const refuse = (why: string, cause?: unknown): never => {
     throw new Failure('config.invalid', `The price list ${file} (ATOLL_PRICES_FILE) ${why}`, { cause })
   }
@@ -48,5 +47,5 @@ function entriesOf(file: string): { pattern: RegExp; price: Price }[] {
   }
   const parsed = PriceList.safeParse(content)
   if (!parsed.success) return refuse(`does not fit: ${parsed.error.issues[0]?.path.join('.')}: ${parsed.error.issues[0]?.message}`)
-  return Object.entries(parsed.data).map(([name, price]) => ({ pattern: patternOf(name), price }))
+  return Object.entries(parsed.data).map(([pattern, price]) => ({ pattern, price }))
 }

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import { Failure } from '@atoll/protocol'
 import { placeholderKey } from '@atoll/protocol/sidecar'
+import { endToEnd, pairsOf } from './headers.ts'
 import { type Credential, everyCredential, type Provider } from './providers.ts'
 
 export interface ModelCall {
@@ -29,21 +30,16 @@ export function modelCallOf(url: string): ModelCall {
   return { providerId, path, query }
 }
 
-const ruleOf = (rule: string): RegExp => {
-  const escaped = rule.replaceAll(/[.+?^${}()|[\]]/g, String.raw`\$&`)
+/** Of a line of the providers' table. */
+function ruleOf(rule: string): RegExp {
+  const escaped = rule.replaceAll('.', String.raw`\.`)
   return new RegExp(`^${escaped.replaceAll('**', '\0').replaceAll('*', '[^/]*').replaceAll('\0', '.*')}$`)
-}
-const rules = new Map<string, RegExp>()
-const matches = (rule: string, line: string): boolean => {
-  const known = rules.get(rule) ?? ruleOf(rule)
-  rules.set(rule, known)
-  return known.test(line)
 }
 
 /** @throws Failure `provider.path_refused` */
 export function assertAllowed(provider: Provider, method: string, path: string): void {
   const line = `${method} ${path}`
-  if (provider.paths.some((rule) => matches(rule, line))) return
+  if (provider.paths.some((rule) => ruleOf(rule).test(line))) return
   const allowed = provider.paths.join(', ')
   throw new Failure(
     'provider.path_refused',
@@ -51,15 +47,10 @@ export function assertAllowed(provider: Provider, method: string, path: string):
   )
 }
 
-/** Of one connection only, or ours to say. */
-const ownHeaders = new Set([
-  ...['connection', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'host', 'expect', 'content-length'],
-  ...['cookie', 'via', 'forwarded', 'x-real-ip', 'proxy-authorization', 'http2-settings', 'alt-used'],
-])
+/** Ours to say, or none of the provider's business. */
+const ownHeaders = ['transfer-encoding', 'host', 'expect', 'content-length', 'cookie', 'via', 'forwarded', 'x-real-ip', 'alt-used']
 const credentialHeaders = new Set(everyCredential.flatMap((one) => ('header' in one ? [one.header] : [])))
 const credentialQueries = new Set([...everyCredential.flatMap((one) => ('query' in one ? [one.query] : [])), 'access_token', 'api_key'])
-
-export const namesIn = (value: string | undefined): string[] => (value ?? '').split(',').map((name) => name.trim().toLowerCase())
 
 export interface Put {
   readonly credential: Credential
@@ -68,16 +59,11 @@ export interface Put {
   readonly more: Readonly<Record<string, string>>
 }
 
-/** Pairs of names and values. @param request its raw headers are read, since some may come more than once */
+/** Names and values, flat. */
 export function headersFor(request: IncomingMessage, { credential, key, more }: Put): string[] {
-  const ofConnection = new Set(namesIn(request.headers.connection))
-  const kept: string[] = []
-  const raw = request.rawHeaders
-  for (let index = 0; index + 1 < raw.length; index += 2) {
-    const name = raw[index]?.toLowerCase() ?? ''
-    const isDropped = ownHeaders.has(name) || credentialHeaders.has(name) || ofConnection.has(name) || name.startsWith('x-forwarded-')
-    if (!isDropped && !Object.hasOwn(more, name)) kept.push(name, raw[index + 1] ?? '')
-  }
+  const kept = pairsOf(endToEnd(request.rawHeaders, [...ownHeaders, ...credentialHeaders, ...Object.keys(more)]))
+    .filter(([name]) => !name.toLowerCase().startsWith('x-forwarded-'))
+    .flat()
   for (const [name, value] of Object.entries(more)) kept.push(name, [request.headers[name], value].filter(Boolean).join(','))
   if (hasBody(request) && request.headers['content-length'] !== undefined) kept.push('content-length', request.headers['content-length'])
   if ('header' in credential) kept.push(credential.header, `${credential.prefix ?? ''}${key}`)

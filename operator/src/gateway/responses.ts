@@ -2,33 +2,20 @@
 import type { ServerResponse } from 'node:http'
 import zlib from 'node:zlib'
 import type { Dispatcher } from 'undici'
-import { namesIn } from './requests.ts'
+import { endToEnd, pairsOf, valuesOf } from './headers.ts'
 
-/** Of one connection only, or none of the sandbox's business. */
-const dropped = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'transfer-encoding',
-  'upgrade',
-  'trailer',
-  'set-cookie',
-  'alt-svc',
-])
+/** None of the sandbox's business. */
+const dropped = ['transfer-encoding', 'set-cookie', 'alt-svc']
 
 /** Providers quote a wrong key in what they say of it. */
 const maxQuoted = 256 * 1024
 
-type Headers = Record<string, string | string[]>
-
-export function headersOf(headers: Dispatcher.ResponseData['headers'], key: string): Headers {
-  const ofConnection = new Set(namesIn(String(headers.connection ?? '')))
-  const kept: Headers = {}
-  for (const [name, value] of Object.entries(headers)) {
-    if (value === undefined || dropped.has(name) || ofConnection.has(name) || String(value).includes(key)) continue
-    kept[name] = value
-  }
-  return kept
+/** Names and values, flat. @param key never to be seen in the sandbox */
+export const headersOf = (headers: Dispatcher.ResponseData['headers'], key: string): string[] => {
+  const raw = Object.entries(headers).flatMap(([name, value]) => [value ?? []].flat().flatMap((one) => [name, one]))
+  return pairsOf(endToEnd(raw, dropped))
+    .filter(([, value]) => !value.includes(key))
+    .flat()
 }
 
 export interface Passing {
@@ -69,19 +56,18 @@ export async function passOn(answer: Dispatcher.ResponseData, response: ServerRe
 }
 
 /** What a provider says against a call is short, so it is looked through first. What is longer is none of it, and is not passed on. */
-async function sendRefusal(answer: Dispatcher.ResponseData, response: ServerResponse, headers: Headers, key: string): Promise<boolean> {
+async function sendRefusal(answer: Dispatcher.ResponseData, response: ServerResponse, headers: string[], key: string): Promise<boolean> {
   const said = await shortBody(answer.body).catch(() => undefined)
   if (response.destroyed || said === undefined) {
     response.destroy()
     return false
   }
-  const { 'content-encoding': encoding, ...plain } = headers
-  const text = decoded(said, String(encoding ?? ''))
-  const hides = text === undefined || text.includes(key)
-  const body = text === undefined ? Buffer.from('') : Buffer.from(text.toString('utf8').replaceAll(key, '[secret]'))
-  const sent = hides ? { headers: plain, body } : { headers, body: said }
-  response.writeHead(answer.statusCode, answer.statusText, { ...sent.headers, 'content-length': sent.body.length })
-  response.end(sent.body)
+  const text = decoded(said, valuesOf(headers, 'content-encoding').join(','))
+  const isSafe = text !== undefined && !text.includes(key)
+  const body = isSafe ? said : Buffer.from(text?.toString('utf8').replaceAll(key, '[secret]') ?? '')
+  const kept = endToEnd(headers, isSafe ? ['content-length'] : ['content-length', 'content-encoding'])
+  response.writeHead(answer.statusCode, answer.statusText, [...kept, 'content-length', String(body.length)])
+  response.end(body)
   return true
 }
 

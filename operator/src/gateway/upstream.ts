@@ -6,6 +6,8 @@ import type { Dialer } from './dial.ts'
 /** A model may think for long before it answers at all, and be silent for as long as it likes in the middle. */
 const headersMs = 20 * 60_000
 const keptMs = 60_000
+/** To one provider, also those that it does not take up. */
+const maxConnections = 512
 
 export interface Upstream {
   /** HTTP/2 where the provider speaks it. */
@@ -26,7 +28,7 @@ function agentOf(dialer: Dialer, allowH2: boolean): Agent {
       (error: Error) => callback(error, null),
     )
   }
-  return new Agent({ connect, headersTimeout: headersMs, bodyTimeout: 0, keepAliveTimeout: keptMs, allowH2 })
+  return new Agent({ connections: maxConnections, connect, headersTimeout: headersMs, bodyTimeout: 0, keepAliveTimeout: keptMs, allowH2 })
 }
 
 export function createUpstream(dialer: Dialer): Upstream {

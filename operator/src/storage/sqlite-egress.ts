@@ -9,7 +9,7 @@ const Policy = json(EgressPolicy)
 const text = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined)
 
 /** @param events where events are written, in the same database */
-export function sqliteEgress(db: Database, events: Pick<SqliteStore, 'appendEvent' | 'writeWith'>): EgressStore {
+export function sqliteEgress(db: Database, events: Pick<SqliteStore, 'writeWith'>): EgressStore {
   const column = (name: 'policy_json' | 'authority_sealed' | 'bindings_sealed', id: string): string | undefined =>
     text(db.one(`select ${name} as value from sandbox_egress where sandbox_id = :id`, { id })?.['value'])
   return {
@@ -42,6 +42,5 @@ export function sqliteEgress(db: Database, events: Pick<SqliteStore, 'appendEven
         { id, sealed },
       )
     },
-    appendEvent: (event) => events.appendEvent(event),
   }
 }

@@ -1,9 +1,8 @@
 // What was not let through: told to the owner as an event, and to the sandbox as an answer.
 import type { Duplex } from 'node:stream'
 import { type EgressDenial, type EgressRule, egressDenials } from '@atoll/protocol'
-import type { Logger } from 'pino'
 import type { Caller } from '../caller.ts'
-import type { EgressStore } from './store.ts'
+import type { DeniedEvents } from '../denied-events.ts'
 
 export interface Denial {
   readonly denial: EgressDenial
@@ -16,77 +15,23 @@ export interface Denial {
   readonly allow?: EgressRule | undefined
 }
 
-export interface DenialsParts {
-  readonly store: Pick<EgressStore, 'appendEvent'>
-  readonly now: () => number
-  readonly log: Logger
-}
-
-/** Events that a sandbox may cause at once, and how fast it may cause more. */
-const burst = 200
-const perMinute = 10
-/** For so long the same denial is counted, and not told again. */
-const sameMs = 60_000
-const maxRemembered = 1000
 const shownChars = 260
 
-interface Told {
-  at: number
-  /** The same ones since. */
-  more: number
-}
-
-interface Book {
-  credit: number
-  at: number
-  /** Denials of which nothing was told at all. */
-  untold: number
-  readonly told: Map<string, Told>
-}
-
 export class Denials {
-  readonly #parts: DenialsParts
-  readonly #books = new Map<string, Book>()
+  readonly #events: DeniedEvents
 
-  constructor(parts: DenialsParts) {
-    this.#parts = parts
+  constructor(events: DeniedEvents) {
+    this.#events = events
   }
 
-  /** Writes the event, unless the sandbox causes so many that they would fill the store. */
   tell({ sandboxId }: Caller, { denial, host, port, method, path, allow }: Denial): void {
     const [plainPath] = path?.split('?', 1) ?? []
     const what = { reason: denial, host: short(host), port, method: method && short(method), path: plainPath && short(plainPath) }
-    const book = this.#bookOf(sandboxId)
-    const key = JSON.stringify(what)
-    const before = book.told.get(key)
-    if (before && this.#parts.now() - before.at < sameMs) return void before.more++
-    if (book.credit < 1) return void book.untold++
-    book.credit -= 1
-    const data = {
-      ...what,
-      ...(allow && { allow }),
-      ...(before && before.more > 0 && { repeated: before.more }),
-      ...(book.untold > 0 && { untold: book.untold }),
-    }
-    book.untold = 0
-    if (book.told.size >= maxRemembered) book.told.clear()
-    book.told.set(key, { at: this.#parts.now(), more: 0 })
-    this.#parts.store.appendEvent({ type: 'egress.denied', sandboxId, data }).catch((error: unknown) => {
-      this.#parts.log.error({ sandboxId, err: error }, 'a denied connection could not be written down')
-    })
+    this.#events.tell(sandboxId, 'egress.denied', what, allow && { allow })
   }
 
   forget(sandboxId: string): void {
-    this.#books.delete(sandboxId)
-  }
-
-  #bookOf(sandboxId: string): Book {
-    const now = this.#parts.now()
-    const book = this.#books.get(sandboxId) ?? { credit: burst, at: now, untold: 0, told: new Map<string, Told>() }
-    book.credit = Math.min(burst, book.credit + ((now - book.at) / 60_000) * perMinute)
-    book.at = now
-    this.#books.set(sandboxId, book)
-    return book
+    this.#events.forget(sandboxId)
   }
 }
 

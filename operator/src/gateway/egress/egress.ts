@@ -1,23 +1,23 @@
 // The way of sandboxes to everything that is no model provider: as a proxy of HTTP, and by tunnels.
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { isIP } from 'node:net'
-import type { Duplex } from 'node:stream'
+import type { Duplex, Readable, Writable } from 'node:stream'
 import { Failure } from '@atoll/protocol'
-import type { Logger } from 'pino'
 import type { Seal } from '../../sandboxes/secrets.ts'
 import { isPublicName, parseTarget, type Target, textOf } from '../addresses.ts'
 import type { Caller } from '../caller.ts'
+import type { DeniedEvents } from '../denied-events.ts'
 import type { Dialer } from '../dial.ts'
 import type { Egress as EgressPort } from '../gateway.ts'
+import { valuesOf } from '../headers.ts'
+import { leavingOf, tie } from '../join.ts'
 import { Authorities } from './authorities.ts'
 import { Connections } from './connections.ts'
 import { type Denial, Denials, denyOn } from './denials.ts'
 import { deny, Exchanges, type Site } from './exchanges.ts'
 import { agentOver } from './forward.ts'
 import { guard, readGreeting, tlsAlert } from './greeting.ts'
-import { valuesOf } from './headers.ts'
 import { Interception } from './interception.ts'
-import { tie } from './join.ts'
 import type { EgressPolicies } from './policies.ts'
 import { type HeldPolicy, type Verdict, verdictOn } from './policy.ts'
 import type { EgressStore } from './store.ts'
@@ -27,9 +27,12 @@ export interface EgressParts {
   readonly store: EgressStore
   readonly seal: Seal
   readonly dialer: Dialer
+  readonly denied: DeniedEvents
   readonly now: () => number
-  readonly log: Logger
 }
+
+/** Connections that one sandbox may wait for at once. */
+const maxDialling = 256
 
 /** A tunnel that is being opened, or is open. */
 interface Tunnel {
@@ -48,15 +51,17 @@ export class Egress implements EgressPort {
   readonly #authorities: Authorities
   readonly #exchanges: Exchanges
   readonly #interception: Interception
+  /** Connections that each sandbox waits for. */
+  readonly #dialling = new Map<string, number>()
 
   constructor(parts: EgressParts) {
     const { policies, dialer } = parts
     this.#policies = policies
     this.#dialer = dialer
-    this.#denials = new Denials(parts)
+    this.#denials = new Denials(parts.denied)
     this.#authorities = new Authorities(parts)
     this.#exchanges = new Exchanges({ policies, denials: this.#denials, connections: this.#connections })
-    const dial = (target: Target): Promise<Duplex> => dialer.dial(target)
+    const dial = this.#dial.bind(this)
     this.#interception = new Interception({ exchanges: this.#exchanges, authorities: this.#authorities, dial })
     policies.onChange((id, policy) => this.#connections.hold(id, policy))
   }
@@ -69,21 +74,41 @@ export class Egress implements EgressPort {
   async request(caller: Caller, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const found = absoluteTarget(request.url ?? '')
     if (!found) return deny(response, this.#told(caller, badTarget(request)))
-    const site = this.#siteOf(caller, found.target)
-    response.once('close', () => site.agent.destroy())
+    const site = this.#siteOf(caller, found.target, response)
     await this.#exchanges.request(site, request, response, found.path)
   }
 
   async upgrade(caller: Caller, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     const found = absoluteTarget(request.url ?? '')
     if (!found) return denyOn(socket, this.#told(caller, badTarget(request)))
-    const site = this.#siteOf(caller, found.target)
-    socket.once('close', () => site.agent.destroy())
+    const site = this.#siteOf(caller, found.target, socket)
     await this.#exchanges.upgrade(site, request, socket, head, found.path)
   }
 
-  #siteOf(caller: Caller, target: Target): Site {
-    return { caller, connection: { ...target, isTls: false }, agent: agentOver(() => this.#dialer.dial(target)) }
+  /** @param asker whose end is that of the connection, also of one that is not made yet */
+  #siteOf(caller: Caller, target: Target, asker: Readable | Writable): Site {
+    const leaving = leavingOf(asker)
+    const agent = agentOver(() => this.#dial(caller, target, leaving))
+    asker.once('close', () => agent.destroy())
+    return { caller, connection: { ...target, isTls: false }, agent }
+  }
+
+  /** @throws Failure `upstream.*`; `request.busy` while the sandbox waits for too many already */
+  async #dial({ sandboxId }: Caller, target: Target, leaving: AbortSignal): Promise<Duplex> {
+    const waiting = this.#dialling.get(sandboxId) ?? 0
+    if (waiting >= maxDialling) {
+      throw new Failure('request.busy', `The sandbox waits for ${waiting} connections already. Try again in a moment.`, {
+        retryAfterMs: 1000,
+      })
+    }
+    this.#dialling.set(sandboxId, waiting + 1)
+    try {
+      return await this.#dialer.dial(target, leaving)
+    } finally {
+      const left = (this.#dialling.get(sandboxId) ?? 1) - 1
+      if (left > 0) this.#dialling.set(sandboxId, left)
+      else this.#dialling.delete(sandboxId)
+    }
   }
 
   async connect(caller: Caller, request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
@@ -94,8 +119,6 @@ export class Egress implements EgressPort {
     if (secret.kind === 'denied' && plain.kind === 'denied') {
       return denyOn(socket, this.#told(caller, { ...target, denial: secret.denial, allow: secret.allow }))
     }
-    const leaving = new AbortController()
-    socket.once('close', () => leaving.abort(new Failure('upstream.unreachable', 'The sandbox went away.')))
     let kind: Kind = 'unknown'
     const over = this.#connections.add(caller.sandboxId, {
       isAllowed: (changed) => isStillAllowed(changed, target, kind),
@@ -103,7 +126,7 @@ export class Egress implements EgressPort {
       end: () => socket.destroy(),
     })
     socket.once('close', over)
-    const outside = await this.#dialled({ caller, target, socket }, leaving.signal)
+    const outside = await this.#dialled({ caller, target, socket })
     if (!outside) return
     kind = await this.#begin({ caller, target, socket }, outside, head)
     // What came while it was opened may have changed what it may be.
@@ -111,9 +134,9 @@ export class Egress implements EgressPort {
   }
 
   /** Undefined: it was denied, and said so. */
-  async #dialled({ caller, target, socket }: Tunnel, signal: AbortSignal): Promise<Duplex | undefined> {
+  async #dialled({ caller, target, socket }: Tunnel): Promise<Duplex | undefined> {
     try {
-      return await this.#dialer.dial(target, signal)
+      return await this.#dial(caller, target, leavingOf(socket))
     } catch (error) {
       if (!(error instanceof Failure && error.code === 'upstream.not_public')) throw error
       denyOn(socket, this.#told(caller, { ...target, denial: 'private_address' }))

@@ -2,8 +2,8 @@
 import http, { type ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http'
 import { type Duplex, PassThrough } from 'node:stream'
 import { Failure } from '@atoll/protocol'
-import { endToEnd, pairsOf, valuesOf } from './headers.ts'
-import { join } from './join.ts'
+import { endToEnd, pairsOf, valuesOf } from '../headers.ts'
+import { join } from '../join.ts'
 
 /** What goes out. */
 export interface Outgoing {

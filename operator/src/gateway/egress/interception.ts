@@ -5,18 +5,18 @@ import tls, { type TLSSocket } from 'node:tls'
 import { Failure } from '@atoll/protocol'
 import { type Target, textOf } from '../addresses.ts'
 import type { Caller } from '../caller.ts'
+import { leavingOf, tie } from '../join.ts'
 import { refusalOf, refuse, refuseSocket } from '../refusal.ts'
 import type { Authorities } from './authorities.ts'
 import type { Hello } from './client-hello.ts'
 import type { Exchanges, Site } from './exchanges.ts'
 import { agentOver } from './forward.ts'
 import { serveHttp2 } from './http2.ts'
-import { tie } from './join.ts'
 
 export interface InterceptionParts {
   readonly exchanges: Exchanges
   readonly authorities: Authorities
-  readonly dial: (target: Target) => Promise<Duplex>
+  readonly dial: (caller: Caller, target: Target, leaving: AbortSignal) => Promise<Duplex>
 }
 
 export interface Intercepted {
@@ -49,7 +49,8 @@ export class Interception {
 
   /** Plain HTTP in a tunnel. */
   plain({ caller, target, inside, outside }: Intercepted): void {
-    const agent = agentOver(firstThen(outside, () => this.#parts.dial(target)))
+    const leaving = leavingOf(inside)
+    const agent = agentOver(firstThen(outside, () => this.#parts.dial(caller, target, leaving)))
     this.#serve({ caller, connection: { ...target, isTls: false }, agent }, inside)
     tie(inside, outside)
   }
@@ -62,7 +63,8 @@ export class Interception {
     const secured = await secure(outside, target, offered).catch((error: unknown) => refusalOf(error))
     const isBroken = secured instanceof Failure
     const chosen = (!isBroken && secured.alpnProtocol) || 'http/1.1'
-    const again = async (): Promise<Duplex> => secure(await this.#parts.dial(target), target, ['http/1.1'])
+    const leaving = leavingOf(inside)
+    const again = async (): Promise<Duplex> => secure(await this.#parts.dial(caller, target, leaving), target, ['http/1.1'])
     const agent = agentOver(isBroken ? () => Promise.reject(secured) : firstThen(secured, again))
     const site = { caller, connection: { ...target, isTls: true }, agent }
     const server = tls.createServer({

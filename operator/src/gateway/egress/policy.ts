@@ -85,11 +85,14 @@ export function verdictOnRequest(policy: EgressPolicy, asked: AskedRequest): Ver
   return { kind: 'denied', denial: 'no_rule', allow: requestRule(asked, path) }
 }
 
-/** Secrets that go into a request, by the names of their headers. Of several for one header the first counts. */
+/**
+ * Secrets that go into a request, by the names of their headers. Of several for one header the first counts. None goes into a TRACE, which
+ * asks a server to send back what it got.
+ */
 export function secretsFor({ bindings }: HeldPolicy, asked: AskedRequest): Map<string, string> {
   const found = new Map<string, string>()
   const [path = ''] = asked.path.split('?', 1)
-  for (const { methods, path_prefix: prefix, header, value, host } of asked.isTls ? bindings : []) {
+  for (const { methods, path_prefix: prefix, header, value, host } of asked.isTls && asked.method !== 'TRACE' ? bindings : []) {
     const isMeant =
       isOf({ host }, asked) &&
       (methods === undefined || methods.some((method) => method === asked.method)) &&

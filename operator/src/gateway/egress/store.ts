@@ -15,5 +15,4 @@ export interface EgressStore {
   authority(sandboxId: string): Promise<string | undefined>
   /** Nothing is sealed for a sandbox that has ended. */
   setAuthority(sandboxId: string, sealed: string): Promise<void>
-  appendEvent(event: NewEvent): Promise<void>
 }

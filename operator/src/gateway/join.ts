@@ -1,4 +1,5 @@
-import type { Duplex } from 'node:stream'
+import type { Duplex, Readable, Writable } from 'node:stream'
+import { Failure } from '@atoll/protocol'
 
 /** Joins two connections until both have said everything, or one breaks. Each side's end is passed on as such. */
 export function join(one: Duplex, other: Duplex): void {
@@ -18,4 +19,13 @@ export function tie(one: Duplex, other: Duplex): void {
   one.on('error', () => one.destroy())
   if (one.destroyed) closed()
   else one.once('close', closed)
+}
+
+/** Aborted when whoever asked is gone. */
+export function leavingOf(asker: Readable | Writable): AbortSignal {
+  const leaving = new AbortController()
+  const gone = (): void => leaving.abort(new Failure('upstream.unreachable', 'The sandbox went away.'))
+  if (asker.closed) gone()
+  else asker.once('close', gone)
+  return leaving.signal
 }
