@@ -56,7 +56,11 @@ async function flood(bad: string, good: string): Promise<Socket[]> {
 
 await inOwnNetwork(import.meta.filename, () => {
   before(async () => {
-    subject = await EgressSubject.start('namespace', { '*.example.com': ['93.184.216.34'], 'nowhere.test.net': [] })
+    subject = await EgressSubject.start('namespace', {
+      '*.example.com': ['93.184.216.34'],
+      'nowhere.test.net': [],
+      'silent.test.net': { silent: true },
+    })
     world = readFileSync(subject.world.settings['NODE_EXTRA_CA_CERTS'] ?? '', 'utf8')
   })
 
@@ -153,6 +157,22 @@ await inOwnNetwork(import.meta.filename, () => {
       assert.deepEqual([page.status, page.headers['x-atoll-refused']], [502, code])
     }
     assert.deepEqual(await subject.denials(0, sandbox), [])
+  })
+
+  test('a sandbox waits for so many connections at once and no more, which end when it leaves, and others are served meanwhile', async () => {
+    const [bad, good] = [await subject.newSandbox(), await subject.newSandbox()]
+    await Promise.all([subject.allow({ mode: 'internet' }, bad), subject.allow(wide, good)])
+    const sockets = await openMany(300, bad)
+    const refused = new Promise<void>((resolve) => {
+      for (const socket of sockets) socket.on('data', (text) => String(text).startsWith('HTTP/1.1 503 ') && resolve())
+    })
+    for (const socket of sockets) socket.write('CONNECT silent.test.net:443 HTTP/1.1\r\nHost: silent.test.net:443\r\n\r\n')
+    await refused
+    assert.equal((await askProxy(subject, 'http://open.example.com/', {}, good)).status, 200)
+    for (const socket of sockets) socket.destroy()
+    const again = (): Promise<number> =>
+      askProxy(subject, 'http://open.example.com/', {}, bad).then(({ status }) => (status === 503 ? again() : status))
+    assert.equal(await again(), 200)
   })
 
   test('tunnels in which nothing is said, or half a request, are closed in the end', { timeout: 60_000 }, async () => {

@@ -57,8 +57,7 @@ await inOwnNetwork(import.meta.filename, () => {
     assert.match(err, /403/)
   })
 
-  test('npm installs a package', async (context) => {
-    if ((await subject.run('command -v npm')).code !== 0) return context.skip('there is no npm on this machine')
+  test('npm installs a package', async () => {
     await run(`mkdir -p /tmp/npm && cd /tmp/npm && npm init -y && npm install --no-audit --no-fund tiny`)
     assert.equal(await run(`cd /tmp/npm && node -p "require('tiny')"`), 'tiny works\n')
   })

@@ -13,6 +13,7 @@ const value = 'Bearer canary-of-the-binding-4711'
 const bindings = [
   { host: 'api.example.com', methods: ['GET', 'POST'], path_prefix: '/v1', header: 'Authorization', value },
   { host: 'private.example.com', header: 'authorization', value: `Basic ${Buffer.from(`x:${gitToken}`).toString('base64')}` },
+  { host: 'every.example.com', header: 'authorization', value },
 ]
 
 let subject: EgressSubject
@@ -68,6 +69,14 @@ await inOwnNetwork(import.meta.filename, () => {
     assert.equal(headersIn(await askOver(plain.socket, 'api.example.com', { path: '/v1' }))['authorization'], undefined)
     const other = await tlsThrough(subject, 'other.example.com:443', { ca: world })
     assert.equal(headersIn(await askOver(other, 'other.example.com', { path: '/v1' }))['authorization'], undefined)
+    for (const [method, isMeant] of [
+      ['PUT', true],
+      ['TRACE', false],
+    ] as const) {
+      const tunnel = await tlsThrough(subject, 'every.example.com:443', { ca })
+      const sent = headersIn(await askOver(tunnel, 'every.example.com', { path: '/any', method }))
+      assert.equal(sent['authorization'] !== undefined, isMeant, method)
+    }
   })
 
   test('git works with a private repository without any credential in the sandbox', async () => {

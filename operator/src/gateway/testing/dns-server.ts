@@ -3,8 +3,8 @@ import dgram from 'node:dgram'
 import { once } from 'node:events'
 import ipaddr from 'ipaddr.js'
 
-/** Of one name: its addresses, or the name that it is another word for. */
-export type Answer = readonly string[] | { readonly alias: string }
+/** Of one name: its addresses, the name that it is another word for, or that nothing is said of it. */
+export type Answer = readonly string[] | { readonly alias: string } | { readonly silent: true }
 
 export interface DnsServer {
   /** `address:port` */
@@ -43,11 +43,13 @@ const addressRecords = (name: string, type: number, addresses: readonly string[]
     .filter((bytes) => type === (bytes.length === 4 ? types.a : types.aaaa))
     .map((bytes) => record(name, type, bytes))
 
-function recordsOf(name: string, type: number, answerOf: (name: string) => Answer | undefined, hops = 0): Buffer[] | undefined {
+function recordsOf(name: string, type: number, answerOf: (name: string) => Answer | undefined, hops = 0): Buffer[] | 'silent' | undefined {
   const answer = answerOf(name)
   if (answer === undefined || hops > 8) return undefined
+  if ('silent' in answer) return 'silent'
   if (!('alias' in answer)) return addressRecords(name, type, answer)
-  return [record(name, types.cname, encoded(answer.alias)), ...(recordsOf(answer.alias, type, answerOf, hops + 1) ?? [])]
+  const further = recordsOf(answer.alias, type, answerOf, hops + 1) ?? []
+  return further === 'silent' ? further : [record(name, types.cname, encoded(answer.alias)), ...further]
 }
 
 /** @param answerOf asked anew for each question; undefined: there is no such name */
@@ -59,6 +61,7 @@ export async function startDnsServer(answerOf: (name: string) => Answer | undefi
     const type = message.readUInt16BE(end - 4)
     asked.push(name)
     const records = recordsOf(name, type, answerOf)
+    if (records === 'silent') return
     const header = Buffer.from(message.subarray(0, 12))
     header.writeUInt16BE(records ? 0x8180 : 0x8183, 2)
     header.writeUInt16BE(records?.length ?? 0, 6)

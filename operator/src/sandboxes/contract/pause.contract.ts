@@ -4,12 +4,13 @@ import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Box, contextOf, type Subject } from './subject.ts'
 
-/** Counts without a process that is born and dies, so that there is one to know it by. */
-const ticking = `exec /opt/atoll/node -e "let n = 0; setInterval(() => require('fs').appendFileSync('ticks', ++n + '\\n'), 5)"`
+/** Counts and looks at the clock, without a process that is born and dies, so that there is one to know it by. */
+const ticking = `exec /opt/atoll/node -e "let n = 0; setInterval(() => require('fs').appendFileSync('ticks', ++n + ' ' + Date.now() + '\\n'), 5)"`
 const pidOfTicking = 'pgrep -f [s]etInterval'
+const stillMs = 500
 
 export function pauseCases(get: () => Subject): void {
-  const ticks = async (box: Box): Promise<number> => Number(await box.sh('tail -n 1 ticks'))
+  const ticks = async (box: Box): Promise<number> => Number(await box.sh('tail -n 1 ticks | cut -d " " -f 1'))
   const startTicking = async (): Promise<{ box: Box; pid: string }> => {
     const box = await get().start()
     await box.start({ command: ticking })
@@ -23,15 +24,17 @@ export function pauseCases(get: () => Subject): void {
     await subject.runtime.pause(box.plan.id)
     assert.equal(await subject.stateOf(box.plan.id), 'paused')
     await subject.runtime.pause(box.plan.id)
-    await delay(300)
+    await delay(stillMs)
     await subject.runtime.unpause(box.plan.id)
     await subject.runtime.unpause(box.plan.id)
     assert.equal(await subject.stateOf(box.plan.id), 'running')
     const soon = await ticks(box)
-    await box.sh(`until [ "$(tail -n 1 ticks)" -gt ${soon} ]; do sleep 0.01; done`)
+    await box.sh(`until [ "$(tail -n 1 ticks | cut -d ' ' -f 1)" -gt ${soon} ]; do sleep 0.01; done`)
     assert.equal(await box.sh(pidOfTicking), pid)
     // Every line is there once, whatever was being written when it froze.
     assert.equal(await box.sh('awk "\\$1 != NR" ticks | head -n 1'), '')
+    const longest = Number(await box.sh(`awk 'NR > 1 && $2 - last > most { most = $2 - last } { last = $2 } END { print most }' ticks`))
+    assert.ok(longest >= stillMs, `it stood still for ${longest} ms`)
     await subject.remove(box)
   })
 
