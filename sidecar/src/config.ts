@@ -39,8 +39,9 @@ export interface User {
 export interface Config {
   readonly channel: string
   readonly socketPath: string
-  /** Where the operator listens for what leaves the sandbox, and the port of loopback that leads there; 0: any free one. */
+  /** Where the operator listens for what leaves the sandbox. */
   readonly gatewaySocketPath: string
+  /** The port of loopback that leads there; 0: any free one. */
   readonly gatewayPort: number
   readonly state: string
   readonly workspace: string

@@ -41,7 +41,7 @@ export class Lifecycle {
   }
 
   /** Runs with the sandbox to itself. Its processes, if it has any, stand still meanwhile, and go on whatever fails. */
-  still<Result>(sandbox: SandboxRecord, work: (current: SandboxRecord) => Promise<Result>): Promise<Result> {
+  whileFrozen<Result>(sandbox: SandboxRecord, work: (current: SandboxRecord) => Promise<Result>): Promise<Result> {
     return this.#moves.exclusive(sandbox.id, async (current) => {
       assertState(current, ['running', 'paused', 'stopped'])
       if (current.state !== 'running') return work(current)
@@ -54,12 +54,18 @@ export class Lifecycle {
       try {
         return await work(current)
       } finally {
-        await runtime.unpause(current.id).catch((error: unknown) => {
-          // Reconcile finds it frozen, and lets it go on.
-          this.#parts.log.error({ sandboxId: current.id, err: error }, 'a sandbox that stood still could not be let go on')
-        })
+        await this.#letGoOn(current)
       }
     })
+  }
+
+  async #letGoOn({ id, runtime }: SandboxRecord): Promise<void> {
+    await this.runtime(runtime)
+      .unpause(id)
+      .catch((error: unknown) => {
+        // Reconcile finds it frozen, and lets it go on.
+        this.#parts.log.error({ sandboxId: id, err: error }, 'a sandbox that stood still could not be let go on')
+      })
   }
 
   /** Ends every process and keeps the disk. Safe to repeat. An idle sandbox that was used since it was looked at stays as it is. */
@@ -89,7 +95,7 @@ export class Lifecycle {
         .move(current, 'paused', {}, { type: 'sandbox.paused', data: { reason } })
         .catch(async (error: unknown) => {
           // What cannot be written down is not so.
-          await this.runtime(current.runtime).unpause(current.id)
+          await this.#letGoOn(current)
           throw error
         })
       faultPoint('pause.done', current.id)

@@ -14,7 +14,7 @@ import { likeTemplate, serviceOf } from './template.ts'
 export interface SnapshotsParts {
   readonly store: SnapshotStore
   readonly files: SnapshotFiles
-  readonly lifecycle: Pick<Lifecycle, 'get' | 'still' | 'fork' | 'remove'>
+  readonly lifecycle: Pick<Lifecycle, 'get' | 'whileFrozen' | 'fork' | 'remove'>
   /** What a sandbox may reach, as far as its owner has said so. */
   readonly egress: {
     own(sandboxId: string): Promise<EgressPolicy | undefined>
@@ -117,7 +117,7 @@ export class Snapshots {
     try {
       signal.throwIfAborted()
       const startedAt = now()
-      await lifecycle.still(sandbox, async (current) => {
+      await lifecycle.whileFrozen(sandbox, async (current) => {
         await files.copy(current.id, id, signal)
         faultPoint('snapshot.copied', id)
       })
@@ -232,7 +232,7 @@ export class Snapshots {
     const fork: ForkRecord = { id: newId('fork'), sandboxId: sandbox.id, madeIds: Array.from({ length: count }, () => newId('sandbox')) }
     let copying: Promise<void> | undefined
     const copied = (): Promise<void> => {
-      copying ??= lifecycle.still(sandbox, (current) => files.copy(current.id, fork.id, this.#bounded()))
+      copying ??= lifecycle.whileFrozen(sandbox, (current) => files.copy(current.id, fork.id, this.#bounded()))
       return copying
     }
     const seeds = fork.madeIds.map((id) =>

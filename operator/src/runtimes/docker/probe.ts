@@ -4,6 +4,7 @@ import { buffer } from 'node:stream/consumers'
 import { sidecarPaths } from '@atoll/protocol/sidecar'
 import type Docker from 'dockerode'
 import { z } from 'zod'
+import { readCgroupLayout } from '../../host/cgroup-layout.ts'
 import type { WorkspaceDisks } from '../../host/workspace-disk.ts'
 import type { LimitName, Probe } from '../../sandboxes/runtime.ts'
 import { versionWarnings } from './advisories.ts'
@@ -100,12 +101,15 @@ function featuresOf(info: Info, version: Docker.DockerVersion, mayRaise: boolean
   const parts = version.Components ?? []
   return [
     `cgroup-v${info.CgroupVersion}`,
-    'pause',
+    ...(canFreeze(info) ? ['pause'] : []),
     ...(Object.hasOwn(info.Runtimes, 'runsc') ? ['gvisor'] : []),
     ...(mayRaise ? ['oom-protection'] : []),
     ...parts.flatMap(({ Name, Version, Details }) => versionWarnings(Name, Version, Details?.['GitCommit'])),
   ]
 }
+
+/** Every group of version 2 can be frozen; with version 1 a controller does it, which a kernel may lack. */
+const canFreeze = ({ CgroupVersion }: Info): boolean => CgroupVersion === '2' || readCgroupLayout().v1.has('freezer')
 
 /** Why a hardened container cannot be run; undefined when one ran. */
 async function runProbe(parts: ProbeParts, signal: AbortSignal): Promise<string | undefined> {
